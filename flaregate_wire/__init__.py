@@ -1,0 +1,1 @@
+"""What SDK, gateway and worker say to each other. Needs pydantic and nothing else."""

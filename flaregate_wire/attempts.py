@@ -1,0 +1,107 @@
+"""What the gateway and the containers of one attempt say to each other. No other credential reaches a container."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from flaregate_wire.blobs import Transfer
+from flaregate_wire.definitions import JobDefinition
+from flaregate_wire.events import Reported
+from flaregate_wire.jobs import Cluster, Result
+from flaregate_wire.model import PeerModel, Sha256, Time
+from flaregate_wire.states import Reason
+
+BATCH_EVENTS = 1000
+"""Events in one batch at most."""
+
+Role = Literal["head", "worker"]
+
+
+class TrustScope(PeerModel):
+    """Within which results may be shared."""
+
+    tenant: str
+    project: str
+
+
+class Order(PeerModel):
+    """What one container is to do."""
+
+    job: str
+    attempt: str
+    number: int = Field(ge=1)
+    index: int = Field(ge=0, description="0 is the head.")
+    role: Role
+    token: str = Field(description="For this attempt, this container and this boot alone.")
+    lease: float = Field(gt=0, description="Seconds; renewed with every answer to a batch of events.")
+    deadline: Time = Field(description="When the job times out.")
+    join_deadline: float = Field(default=60, gt=0, description="Seconds that workers have to join the head.")
+    cluster: Cluster
+    ray_token: str = Field(description="Fresh for each attempt.")
+    trust_scope: TrustScope
+    definition: JobDefinition | None = Field(default=None, description="For the head alone.")
+    blobs: dict[Sha256, Transfer] = Field(default_factory=dict, description="Where the head reads each staged blob.")
+
+
+class HeadAddress(PeerModel):
+    """Where the head listens."""
+
+    boot: str
+    address: str = Field(description="host:port of Ray's GCS.")
+
+
+class Rendezvous(PeerModel):
+    """What a worker waits for: the head's address, or word that it is no longer needed."""
+
+    head: HeadAddress | None = None
+    done: bool = False
+
+
+class EventBatch(PeerModel):
+    """Events of one container, numbered by it from 0. An empty batch only renews the lease."""
+
+    boot: str
+    first: int = Field(ge=0, description="Number of the first event of this batch.")
+    events: tuple[Reported, ...] = Field(default=(), max_length=BATCH_EVENTS)
+
+
+class BatchAnswer(PeerModel):
+    """What the gateway has, how long the container may go on, and what it wishes."""
+
+    acknowledged: int = Field(description="The number that the next event must have.")
+    lease: float = Field(description="Seconds from now.")
+    cancel: bool = False
+
+
+class ObjectsRequest(PeerModel):
+    """Names under the attempt's own prefix that the container wants to write."""
+
+    put: Annotated[tuple[str, ...], Field(max_length=1000)]
+
+
+class ObjectsAnswer(PeerModel):
+    """The keys and presigned requests for the names asked for, in order."""
+
+    put: tuple[tuple[str, Transfer], ...]
+
+
+class CommittedArtifact(PeerModel):
+    """An object that the attempt wrote and the job leaves behind."""
+
+    name: str
+    key: str
+    media_type: str
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+class Manifest(PeerModel):
+    """How the attempt ended. Exactly one is taken for each job; the terminal state waits until all containers are gone."""
+
+    boot: str
+    succeeded: bool
+    reason: Reason | None = None
+    message: str | None = None
+    result: Result | None = None
+    artifacts: tuple[CommittedArtifact, ...] = ()
+    log_tail: tuple[str, ...] = Field(default=(), max_length=20)

@@ -1,0 +1,158 @@
+"""What happens in a job, one event at a time. The gateway gives each event its `id`; ids grow by one in a job."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, TypeAdapter
+
+from flaregate_wire.model import PeerModel, Time
+from flaregate_wire.states import Reason, State
+
+EVENT_BYTES = 64 * 1024
+"""An encoded event is at most this long: tracebacks are cut in the middle, arrays are artifacts."""
+
+
+class _Event(PeerModel):
+    id: int | None = Field(default=None, ge=1, description="Given by the gateway when it takes the event in.")
+    time: Time
+    attempt: int = Field(default=0, ge=0, description="Number of the attempt; 0 before the first.")
+
+
+class StateEvent(_Event):
+    """The job moved."""
+
+    type: Literal["state"] = "state"
+    state: State
+    reason: Reason | None = None
+    message: str | None = None
+
+
+class ConditionEvent(_Event):
+    """Something about the job is or is no longer the case, e.g. that the platform cannot be seen."""
+
+    type: Literal["condition"] = "condition"
+    name: str
+    active: bool
+    message: str | None = None
+
+
+AttemptPhase = Literal[
+    "launched", "booted", "inputs_ready", "ray_ready", "joined", "first_task", "last_task", "committed", "gone"
+]
+
+
+class AttemptEvent(_Event):
+    """An attempt or one of its containers reached a phase."""
+
+    type: Literal["attempt"] = "attempt"
+    phase: AttemptPhase
+    index: int = Field(default=0, ge=0, description="The container: 0 the head, then the workers.")
+    detail: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class ProgressEvent(_Event):
+    """How far the tasks are."""
+
+    type: Literal["progress"] = "progress"
+    done: int
+    total: int | None = Field(description="None while the folds are not known yet.")
+    cached: int = 0
+    failed: int = 0
+    eta: float | None = Field(default=None, description="Seconds, estimated.")
+
+
+class NodeEvent(_Event):
+    """How often one DAG node has been fitted."""
+
+    type: Literal["node"] = "node"
+    node: str
+    fits: int
+    refits: int = 0
+
+
+class ErrorDetail(PeerModel):
+    """What user code raised."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class WarningDetail(PeerModel):
+    """A warning that a task gave."""
+
+    category: str = Field(description="`module:Name` of the warning's class.")
+    message: str
+
+
+class OutcomeEvent(_Event):
+    """What one candidate gave."""
+
+    type: Literal["outcome"] = "outcome"
+    candidate: int = Field(ge=0)
+    path: tuple[str, ...]
+    axes: tuple[tuple[str, str, JsonValue], ...] = Field(default=(), description="(node, parameter, value) each.")
+    object: str | None = None
+    scores: dict[str, tuple[JsonValue, ...]] | None = Field(
+        default=None, description="A number for each fold by scorer; NaN and infinities as `{'$float': …}`."
+    )
+    train_scores: dict[str, tuple[JsonValue, ...]] | None = None
+    mean: JsonValue = None
+    std: JsonValue = None
+    error: ErrorDetail | None = None
+    cached: bool = False
+    warnings: tuple[WarningDetail, ...] = ()
+    times: dict[str, float | tuple[float, ...]] = Field(
+        default_factory=dict, description="Seconds: `fit` and `score`, a mean over folds; `fit_folds`, `score_folds`."
+    )
+    artifact: str | None = Field(default=None, description="Name of the artifact with its fitted pipeline.")
+    lineage: tuple[str, ...] = Field(default=(), description="Digests of the steps it came from, in path order.")
+
+
+class LogEvent(_Event):
+    """A segment of a container's log is in the store."""
+
+    type: Literal["log"] = "log"
+    index: int = Field(ge=0, description="The container: 0 the head, then the workers.")
+    key: str
+    start: int = Field(ge=0, description="Offset of its first byte in that container's log.")
+    size: int = Field(ge=1, description="Bytes.")
+
+
+class UsageEvent(_Event):
+    """What the job has used until now."""
+
+    type: Literal["usage"] = "usage"
+    vcpu_seconds: float
+    gib_seconds: float
+
+
+class EndEvent(_Event):
+    """The last event of every job: its terminal state."""
+
+    type: Literal["end"] = "end"
+    state: State
+    reason: Reason | None = None
+    message: str | None = None
+
+
+Event = Annotated[
+    StateEvent
+    | ConditionEvent
+    | AttemptEvent
+    | ProgressEvent
+    | NodeEvent
+    | OutcomeEvent
+    | LogEvent
+    | UsageEvent
+    | EndEvent,
+    Field(discriminator="type"),
+]
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+Reported = Annotated[AttemptEvent | ProgressEvent | NodeEvent | OutcomeEvent | LogEvent, Field(discriminator="type")]
+"""The events that a container may report; the others are the gateway's own word."""
+
+
+def encode(event: Event) -> bytes:
+    """One line of compact JSON without a newline."""
+    return event.model_dump_json(exclude_none=True).encode()

@@ -1,0 +1,253 @@
+"""What is refused at submission, each with the node's name, the rule and what to do."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+
+from flaregate_wire.definitions import (
+    Ability,
+    Action,
+    Axis,
+    Dataset,
+    JobDefinition,
+    JoinNode,
+    PipelineDefinition,
+    Signature,
+)
+from flaregate_wire.limits import CANDIDATES, NODES
+from flaregate_wire.planning.folds import NEED_GROUPS, NEED_Y, splitter_name
+from flaregate_wire.planning.graph import TooManyPaths, cycle, links, paths
+from flaregate_wire.problems import Fault
+
+_PREDICTS = frozenset({Ability.PREDICT, Ability.PREDICT_PROBA, Ability.DECISION_FUNCTION})
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` where something close is known, else what is known."""
+    names = sorted(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are {', '.join(repr(name) for name in names[:12])}" if names else ""
+
+
+def faults(definition: JobDefinition) -> tuple[Fault, ...]:
+    """Every rule that the definition breaks; none if it can be planned.
+
+    Names come first: where nodes or edges are wrong, what follows from them is not judged.
+    """
+    structure = tuple(_structure(definition.pipeline))
+    if structure:
+        return structure
+    try:
+        leaves = {path.leaf for path in paths(definition.pipeline)}
+    except TooManyPaths as error:
+        return (Fault(pointer="/pipeline/edges", rule="too_many_paths", message=f"{error}; use axes or fewer joins"),)
+    return (
+        *_params(definition),
+        *_axes(definition),
+        *_middles(definition),
+        *_inputs(definition),
+        *_scoring(definition, leaves),
+    )
+
+
+def _structure(pipeline: PipelineDefinition) -> Iterator[Fault]:
+    names = [node.name for node in pipeline.nodes]
+    if len(names) > NODES:
+        yield Fault(
+            pointer="/pipeline/nodes", rule="too_many_nodes", message=f"{len(names)} nodes; the limit is {NODES}"
+        )
+    for name, count in Counter(names).items():
+        if count > 1:
+            place = len(names) - 1 - names[::-1].index(name)
+            message = f"{count} nodes are called {name!r}; give each a name of its own"
+            yield Fault(pointer=f"/pipeline/nodes/{place}/name", rule="duplicate_node", message=message)
+    unknown = [*_unknown_edges(pipeline, names), *_unknown_parts(pipeline, names)]
+    yield from unknown
+    yield from _double_edges(pipeline)
+    if unknown or len(set(names)) < len(names):
+        return
+    ring = cycle(pipeline)
+    if ring:
+        message = f"the nodes {' → '.join(repr(name) for name in ring)} form a cycle; remove one of these edges"
+        yield Fault(pointer="/pipeline/edges", rule="cycle", message=message)
+        yield from _beyond(pipeline, ring)
+
+
+def _unknown_edges(pipeline: PipelineDefinition, names: list[str]) -> Iterator[Fault]:
+    for place, edge in enumerate(pipeline.edges):
+        for end, name in enumerate(edge):
+            if name not in names:
+                message = (
+                    f"the edge {edge[0]!r} → {edge[1]!r} names {name!r}, which is no node{suggestion(name, names)}"
+                )
+                yield Fault(pointer=f"/pipeline/edges/{place}/{end}", rule="unknown_node", message=message)
+
+
+def _unknown_parts(pipeline: PipelineDefinition, names: list[str]) -> Iterator[Fault]:
+    for place, node in enumerate(pipeline.nodes):
+        if not isinstance(node, JoinNode):
+            continue
+        for part, name in enumerate(node.of):
+            pointer = f"/pipeline/nodes/{place}/of/{part}"
+            if name not in names:
+                message = f"the join {node.name!r} names {name!r}, which is no node{suggestion(name, names)}"
+                yield Fault(pointer=pointer, rule="unknown_node", message=message)
+            elif name in node.of[:part]:
+                message = f"the join {node.name!r} names {name!r} twice; name it once"
+                yield Fault(pointer=pointer, rule="duplicate_edge", message=message)
+
+
+def _double_edges(pipeline: PipelineDefinition) -> Iterator[Fault]:
+    joins = {node.name: node for node in pipeline.nodes if isinstance(node, JoinNode)}
+    for place, edge in enumerate(pipeline.edges):
+        source, target = edge
+        if edge in pipeline.edges[:place]:
+            message = f"the edge {source!r} → {target!r} stands twice; write it once"
+            yield Fault(pointer=f"/pipeline/edges/{place}", rule="duplicate_edge", message=message)
+        if target in joins and source not in joins[target].of:
+            message = f"the edge {source!r} → {target!r} ends at a join that does not name {source!r}; add it to 'of'"
+            yield Fault(pointer=f"/pipeline/edges/{place}", rule="join_edge", message=message)
+
+
+def _beyond(pipeline: PipelineDefinition, ring: tuple[str, ...]) -> Iterator[Fault]:
+    """Nodes that only a cycle feeds."""
+    feeding = links(pipeline)
+    reached: set[str] = set()
+    grew = True
+    while grew:
+        new = {name for name, sources in feeding.items() if name not in reached and reached.issuperset(sources)}
+        reached |= new
+        grew = bool(new)
+    for place, node in enumerate(pipeline.nodes):
+        if node.name not in reached and node.name not in ring:
+            message = f"the node {node.name!r} cannot be reached: it hangs on the cycle"
+            yield Fault(pointer=f"/pipeline/nodes/{place}", rule="unreachable", message=message)
+
+
+def _accepts(signature: Signature, param: str) -> bool:
+    return signature.open or param in signature.params
+
+
+def _params(definition: JobDefinition) -> Iterator[Fault]:
+    for place, node in enumerate(definition.pipeline.nodes):
+        if isinstance(node, JoinNode) or node.signature is None:
+            continue
+        for param in node.params:
+            if not _accepts(node.signature, param):
+                message = f"node {node.name!r} has no parameter {param!r}{suggestion(param, node.signature.params)}"
+                yield Fault(pointer=f"/pipeline/nodes/{place}/params/{param}", rule="unknown_param", message=message)
+
+
+def _axes(definition: JobDefinition) -> Iterator[Fault]:
+    nodes = {node.name: node for node in definition.pipeline.nodes}
+    seen: set[tuple[str, str]] = set()
+    for place, axis in enumerate(definition.axes):
+        pointer = f"/axes/{place}"
+        node = nodes.get(axis.node)
+        if node is None:
+            message = f"the axis {axis.node!r}, {axis.param!r} names no node{suggestion(axis.node, nodes)}"
+            yield Fault(pointer=f"{pointer}/node", rule="unknown_node", message=message)
+        elif isinstance(node, JoinNode):
+            message = f"the axis {axis.param!r} is on the join {axis.node!r}, which has no parameters; it is on no path"
+            yield Fault(pointer=pointer, rule="axis_on_no_path", message=message)
+        elif node.signature is not None and not _accepts(node.signature, axis.param):
+            message = (
+                f"node {axis.node!r} has no parameter {axis.param!r}{suggestion(axis.param, node.signature.params)}"
+            )
+            yield Fault(pointer=f"{pointer}/param", rule="unknown_param", message=message)
+        if (axis.node, axis.param) in seen:
+            message = f"two axes are on {axis.node!r}, {axis.param!r}; write their values into one"
+            yield Fault(pointer=pointer, rule="duplicate_axis", message=message)
+        seen.add((axis.node, axis.param))
+    if definition.axes and definition.action is Action.FIT:
+        message = "'fit' takes no axes: it gives one fitted pipeline for each path; use 'search' to compare values"
+        yield Fault(pointer="/axes", rule="axes_without_search", message=message)
+    yield from _too_many(definition)
+
+
+def _too_many(definition: JobDefinition) -> Iterator[Fault]:
+    sizes: dict[str, list[Axis]] = {}
+    for axis in definition.axes:
+        sizes.setdefault(axis.node, []).append(axis)
+    count = sum(
+        math.prod(len(axis.values) for name in path.nodes for axis in sizes.get(name, ()))
+        for path in paths(definition.pipeline)
+    )
+    if count > CANDIDATES:
+        message = f"{count} candidates; the limit is {CANDIDATES}"
+        yield Fault(pointer="/axes", rule="too_many_candidates", message=message)
+
+
+def _middles(definition: JobDefinition) -> Iterator[Fault]:
+    feeding = {source for sources in links(definition.pipeline).values() for source in sources}
+    for place, node in enumerate(definition.pipeline.nodes):
+        if node.name not in feeding or node.kind != "estimator" or node.signature is None:
+            continue
+        if not {Ability.TRANSFORM, *_PREDICTS} & set(node.signature.abilities):
+            message = f"node {node.name!r} can neither transform nor predict, so nothing can follow it"
+            yield Fault(pointer=f"/pipeline/nodes/{place}", rule="nothing_to_pass_on", message=message)
+
+
+def _inputs(definition: JobDefinition) -> Iterator[Fault]:
+    if "X" not in definition.inputs:
+        message = f"the input 'X' is missing; action {definition.action.value!r} needs it"
+        yield Fault(pointer="/inputs", rule="missing_input", message=message)
+    for name, given in definition.inputs.items():
+        if isinstance(given, Dataset) and not given.part:
+            yield Fault(pointer=f"/inputs/{name}/part", rule="missing_input", message=f"input {name!r}: name a part")
+    if definition.action is Action.FIT:
+        return
+    if isinstance(definition.cv, int) and definition.cv < 2:  # noqa: PLR2004
+        yield Fault(pointer="/cv", rule="folds", message=f"cv={definition.cv}: a cross-validation has 2 folds at least")
+    splitter = splitter_name(definition)
+    if "y" not in definition.inputs and (splitter in NEED_Y or _needs_y(definition)):
+        message = f"the input 'y' is missing; {splitter or 'a stratified split'} needs it to cut the folds"
+        yield Fault(pointer="/inputs", rule="missing_input", message=message)
+    if "groups" not in definition.inputs and splitter in NEED_GROUPS:
+        message = f"the input 'groups' is missing; {splitter} needs it to cut the folds"
+        yield Fault(pointer="/inputs", rule="missing_input", message=message)
+
+
+def _leaf_types(definition: JobDefinition) -> dict[str, str]:
+    feeding = {source for sources in links(definition.pipeline).values() for source in sources}
+    return {
+        node.name: node.signature.type
+        for node in definition.pipeline.nodes
+        if not isinstance(node, JoinNode) and node.signature is not None and node.name not in feeding
+    }
+
+
+def _needs_y(definition: JobDefinition) -> bool:
+    return "classifier" in _leaf_types(definition).values() and not definition.cv.__class__.__name__ == "Splits"
+
+
+def _scoring(definition: JobDefinition, leaves: set[str]) -> Iterator[Fault]:
+    if definition.action is Action.FIT:
+        return
+    for place, node in enumerate(definition.pipeline.nodes):
+        if node.name not in leaves or definition.scoring is not None:
+            continue
+        if isinstance(node, JoinNode):
+            known = True
+            scored = False
+        else:
+            known = node.signature is not None
+            scored = node.signature is not None and Ability.SCORE in node.signature.abilities
+        if known and not scored:
+            message = (
+                f"a path ends in {node.name!r}, which has no score; give 'scoring' or end the path in an estimator"
+            )
+            yield Fault(pointer=f"/pipeline/nodes/{place}", rule="no_score", message=message)
+    kinds = _leaf_types(definition)
+    mixed = "classifier" in kinds.values() and len(set(kinds.values())) > 1
+    if mixed and (definition.cv is None or isinstance(definition.cv, int)):
+        listed = ", ".join(f"{name!r} is a {kind}" for name, kind in kinds.items())
+        message = f"the folds of cv={definition.cv} depend on the kind of the last node, and {listed}; pass a splitter"
+        yield Fault(pointer="/cv", rule="mixed_kinds", message=message)
+    several = isinstance(definition.scoring, tuple | dict)
+    if definition.action is Action.SEARCH and several and definition.refit is True:
+        message = "with several scorers 'refit' must name the one that chooses the best candidate, or be false"
+        yield Fault(pointer="/refit", rule="refit", message=message)

@@ -1,0 +1,168 @@
+"""A plan: candidates and steps of a job, made one by one when they are asked for."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from flaregate_wire.definitions import Action, Axis, JobDefinition, JoinNode
+from flaregate_wire.digests import canonical, digest
+from flaregate_wire.planning.folds import fold_count
+from flaregate_wire.planning.graph import Path, paths
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value of one axis."""
+
+    node: str
+    param: str
+    value: JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node in one setting on one upstream; with a fold it is a task."""
+
+    digest: str
+    node: str
+    settings: tuple[Setting, ...]
+    """The axes' values on this node alone."""
+    inputs: tuple[str, ...]
+    """Digests of the steps that feed it, in column order; none for a root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A path with one value for each axis that touches it."""
+
+    index: int
+    path: Path
+    settings: tuple[Setting, ...]
+    """In the order of the axes: by node, then by parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a job amounts to."""
+
+    candidates: int
+    folds: int | None
+    steps: dict[str, int]
+    """Distinct settings of each node, with all that is upstream of it."""
+
+    @property
+    def tasks(self) -> int | None:
+        """Distinct tasks, prefixes shared."""
+        return None if self.folds is None else self.folds * sum(self.steps.values())
+
+
+@dataclass(slots=True)
+class Plan:
+    """All candidates of a job in their order; nothing is listed before it is asked for.
+
+    Memory grows with the distinct steps above the leaves, not with candidates × folds.
+    """
+
+    definition: JobDefinition
+    paths: tuple[Path, ...]
+    folds: int | None
+    _axes: dict[str, tuple[Axis, ...]]
+    _nodes: dict[str, str]
+    _starts: tuple[int, ...]
+    _shared: dict[tuple[object, ...], Step] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return (self.candidate(index) for index in range(len(self)))
+
+    def axes_of(self, path: Path) -> tuple[Axis, ...]:
+        """The axes that touch a path, by node and then by parameter."""
+        return tuple(axis for name in path.nodes for axis in self._axes.get(name, ()))
+
+    def candidate(self, index: int) -> Candidate:
+        """The candidate at a place in the order: the last axis runs fastest, as in ParameterGrid."""
+        if not 0 <= index < len(self):
+            msg = f"there is no candidate {index}; there are {len(self)}"
+            raise IndexError(msg)
+        which = next(number for number in range(len(self.paths)) if index < self._starts[number + 1])
+        rest = index - self._starts[which]
+        settings: list[Setting] = []
+        for axis in reversed(self.axes_of(self.paths[which])):
+            rest, place = divmod(rest, len(axis.values))
+            settings.append(Setting(axis.node, axis.param, axis.values[place]))
+        return Candidate(index, self.paths[which], tuple(reversed(settings)))
+
+    def steps(self, candidate: Candidate) -> tuple[Step, ...]:
+        """The candidate's steps, predecessors first; the last is its leaf. Equal steps have equal digests."""
+        made: dict[str, Step] = {}
+        for name in candidate.path.nodes:
+            own = tuple(setting for setting in candidate.settings if setting.node == name)
+            inputs = tuple(made[source].digest for source in candidate.path.inputs[name])
+            if name == candidate.path.leaf:
+                made[name] = self._step(name, own, inputs)
+                continue
+            key = (name, inputs, canonical([[setting.param, setting.value] for setting in own]))
+            if key not in self._shared:
+                self._shared[key] = self._step(name, own, inputs)
+            made[name] = self._shared[key]
+        return tuple(made.values())
+
+    def _step(self, name: str, settings: tuple[Setting, ...], inputs: tuple[str, ...]) -> Step:
+        axes = [[setting.param, setting.value] for setting in settings]
+        return Step(digest([self._nodes[name], axes, list(inputs)]), name, settings, inputs)
+
+    def counts(self) -> Counts:
+        """Candidates and distinct steps, by arithmetic: nothing is expanded."""
+        steps: Counter[str] = Counter()
+        seen: set[object] = set()
+        for path in self.paths:
+            above: dict[str, frozenset[str]] = {}
+            for name in path.nodes:
+                sources = path.inputs[name]
+                above[name] = frozenset({name}).union(*(above[source] for source in sources))
+                way = frozenset((inner, path.inputs[inner]) for inner in above[name])
+                if way in seen:
+                    continue
+                seen.add(way)
+                steps[name] += math.prod(
+                    len({canonical(value) for value in axis.values})
+                    for inner in above[name]
+                    for axis in self._axes.get(inner, ())
+                )
+        return Counts(len(self), self.folds, dict(steps))
+
+
+def _node_digests(definition: JobDefinition) -> dict[str, str]:
+    """A digest for each node by what it does: its name is not part of it."""
+    found = {}
+    for node in definition.pipeline.nodes:
+        left_out = {"name", "signature"} | ({"of"} if isinstance(node, JoinNode) else set())
+        content = node.model_dump(mode="json", by_alias=True, exclude=left_out, exclude_none=True)
+        found[node.name] = digest([content, definition.config])
+    return found
+
+
+def plan(definition: JobDefinition) -> Plan:
+    """The plan of a definition without faults (see `faults`). Pure and cheap: candidates are made when asked for."""
+    ways = paths(definition.pipeline)
+    by_node: dict[str, tuple[Axis, ...]] = {}
+    for axis in sorted(definition.axes, key=lambda axis: axis.param):
+        by_node[axis.node] = (*by_node.get(axis.node, ()), axis)
+    starts = [0]
+    for path in ways:
+        sizes = (len(axis.values) for name in path.nodes for axis in by_node.get(name, ()))
+        starts.append(starts[-1] + math.prod(sizes))
+    return Plan(definition, ways, fold_count(definition), by_node, _node_digests(definition), tuple(starts))
+
+
+def task_digest(step: Step, *, action: Action, source: str, fold: str) -> str:
+    """The digest of a task: a step on the training rows of one fold of one source.
+
+    `source` is the digest of the inputs; `fold` names the splitter, its parameters and the fold's number.
+    """
+    return digest([step.digest, action, source, fold])

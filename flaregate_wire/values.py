@@ -1,0 +1,86 @@
+"""Values that keep their type in JSON: tuples, non-finite floats, imports, arrays and nested estimators."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import AfterValidator, JsonValue
+
+IMPORT_PATH = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
+_SHA256 = re.compile(r"^sha256:[0-9a-f]{64}$")
+_NON_FINITE = ("nan", "inf", "-inf")
+
+
+def _is_estimator(body: JsonValue) -> bool:
+    return (
+        isinstance(body, dict)
+        and isinstance(body.get("import"), str)
+        and bool(IMPORT_PATH.match(str(body["import"])))
+        and isinstance(body.get("params", {}), dict)
+        and set(body) <= {"import", "params"}
+    )
+
+
+_TAGS = {
+    "$tuple": lambda body: isinstance(body, list),
+    "$float": lambda body: body in _NON_FINITE,
+    "$import": lambda body: isinstance(body, str) and bool(IMPORT_PATH.match(body)),
+    "$array": lambda body: isinstance(body, str) and bool(_SHA256.match(body)),
+    "$payload": lambda body: isinstance(body, str) and bool(_SHA256.match(body)),
+    "$node": _is_estimator,
+    "$dict": lambda body: isinstance(body, list) and all(isinstance(p, list) and len(p) == 2 for p in body),  # noqa: PLR2004
+}
+"""`$tuple` a list of values; `$float` a non-finite float; `$import` `module:name`; `$array` and `$payload` a staged
+blob; `$node` a nested estimator `{"import", "params"}`; `$dict` pairs, for keys that are not plain strings."""
+
+
+def _children(value: JsonValue) -> Iterator[JsonValue]:
+    if isinstance(value, dict):
+        yield from value.values()
+    elif isinstance(value, list):
+        yield from value
+
+
+def tag_of(value: JsonValue) -> str | None:
+    """The tag (`$tuple` …) of a tagged value, or None for plain JSON."""
+    if isinstance(value, dict) and len(value) == 1:
+        (key,) = value
+        if key.startswith("$"):
+            return key
+    return None
+
+
+def check_value(value: JsonValue) -> JsonValue:
+    """Accept plain JSON and well-formed tagged values; raise ValueError naming the tag and the rule otherwise."""
+    stack: list[JsonValue] = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            tags = [key for key in item if key.startswith("$")]
+            if tags and len(item) > 1:
+                msg = f"a tagged value has one key, this one has {sorted(item)}"
+                raise ValueError(msg)
+            if tags and tags[0] not in _TAGS:
+                msg = f"unknown tag {tags[0]!r}; known are {', '.join(_TAGS)}"
+                raise ValueError(msg)
+            if tags and not _TAGS[tags[0]](item[tags[0]]):
+                msg = f"{tags[0]} does not fit its rule: {str(item[tags[0]])[:80]!r}"
+                raise ValueError(msg)
+        stack.extend(_children(item))
+    return value
+
+
+def blobs_of(value: JsonValue) -> Iterator[str]:
+    """Every staged blob (`sha256:…`) that a value refers to."""
+    stack: list[JsonValue] = [value]
+    while stack:
+        item = stack.pop()
+        tag = tag_of(item)
+        if tag in ("$array", "$payload") and isinstance(item, dict):
+            yield str(item[tag])
+        else:
+            stack.extend(_children(item))
+
+
+Value = Annotated[JsonValue, AfterValidator(check_value)]
+"""A JSON value in which `{"$tag": …}` keeps the types that JSON has not."""

@@ -1,0 +1,128 @@
+"""The contract between the gateway and a platform that runs containers."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from flaregate_wire.jobs import Cluster
+
+
+class LaunchRefused(Exception):
+    """The platform will never take this order (bad size, no permission): asking again is useless."""
+
+
+class LaunchFailed(Exception):
+    """The platform did not take the order this time; the same order may be launched again."""
+
+
+class CannotSee(Exception):
+    """The platform gave no answer. It says nothing about what runs there."""
+
+
+class Phase(StrEnum):
+    """What a platform says of a container."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOrder:
+    """One attempt to launch: a head (index 0) and workers (1 …) of the same size."""
+
+    job: str
+    attempt: str
+    tenant: str
+    cluster: Cluster
+    gateway_url: str
+    bootstrap: str = field(repr=False)
+    """Exchanged by each container for its order and token; not a secret of the platform."""
+    max_seconds: float
+    """After this long the platform may end the containers by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A platform's name for the run of one attempt. The same attempt has the same handle, always."""
+
+    attempt: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSighting:
+    """What the platform says of one container."""
+
+    index: int
+    phase: Phase
+    started: datetime | None = None
+    ended: datetime | None = None
+    exit_code: int | None = None
+    """None where the platform does not know it; minus the signal's number where a signal ended it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the platform says of one run. No instances: it knows nothing of it, so nothing of it is left."""
+
+    instances: tuple[InstanceSighting, ...] = ()
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing of the run is alive or will be."""
+        return all(instance.phase is Phase.ENDED for instance in self.instances)
+
+    @property
+    def head(self) -> InstanceSighting | None:
+        """The head's container."""
+        return next((instance for instance in self.instances if instance.index == 0), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a platform can do."""
+
+    name: str
+    peer_tcp: bool
+    """Whether containers of one run reach each other by TCP; else only `single` topology."""
+    max_cpus: float
+    """Of all containers of a run together."""
+    max_memory: int
+    """Bytes, of all containers of a run together."""
+    gpus: int
+    lease: float
+    """Seconds."""
+
+
+class Launcher(Protocol):
+    """Runs attempts. Every method may be repeated; none blocks the event loop."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def environment(self) -> Mapping[str, str]:
+        """Versions in the containers, by distribution name and `python`; compared at submission."""
+        ...
+
+    def handle(self, attempt: str) -> Handle:
+        """The handle that `launch` gives for an attempt; no call to the platform."""
+        ...
+
+    async def launch(self, order: LaunchOrder) -> Handle:
+        """Start the run, or adopt the one that exists for this attempt. Raises LaunchRefused or LaunchFailed."""
+        ...
+
+    async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Sighting]:
+        """What the platform says of each. Raises CannotSee rather than guess; one request for all of them."""
+        ...
+
+    async def stop(self, handle: Handle, *, force: bool = False) -> None:
+        """Ask the run to end (SIGTERM), or end it at once. A run that is gone already is a success."""
+        ...
+
+    async def list(self) -> Collection[Handle]:
+        """Every run of this gateway's that is alive. Raises CannotSee."""
+        ...
