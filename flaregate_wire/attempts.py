@@ -96,7 +96,7 @@ class CommittedArtifact(PeerModel):
 
 
 class Manifest(PeerModel):
-    """How the attempt ended. Exactly one is taken for each job; the terminal state waits until all containers are gone."""
+    """How the attempt ended. One is taken for each job; the terminal state waits until all containers are gone."""
 
     boot: str
     succeeded: bool

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Discriminator, Field, JsonValue, StrictInt, StringConstraints, Tag, model_validator
 
 from flaregate_wire.model import Sha256, UserModel
 from flaregate_wire.values import Value, blobs_of
@@ -123,7 +123,21 @@ class Blob(UserModel):
     shape: tuple[int, ...] | None = None
 
 
-Input = Dataset | Blob
+def _kind_of_input(given: object) -> str | None:
+    for kind in ("dataset", "blob"):
+        if hasattr(given, kind) or (isinstance(given, dict) and kind in given):
+            return kind
+    return None
+
+
+Input = Annotated[
+    Annotated[Dataset, Tag("dataset")] | Annotated[Blob, Tag("blob")],
+    Discriminator(
+        _kind_of_input,
+        custom_error_type="input_kind",
+        custom_error_message="an input is {'dataset': 'module:loader', 'part': …} or {'blob': 'sha256:…', 'media_type': …}",
+    ),
+]
 
 
 class Axis(UserModel):
@@ -140,6 +154,24 @@ class Splits(UserModel):
 
     blob: Sha256
     folds: int = Field(ge=1)
+
+
+def _kind_of_cv(given: object) -> str | None:
+    if isinstance(given, int) and not isinstance(given, bool):
+        return "count"
+    if isinstance(given, Splits) or (isinstance(given, dict) and "blob" in given):
+        return "splits"
+    return "code" if isinstance(given, Code | dict) else None
+
+
+CrossValidation = Annotated[
+    Annotated[StrictInt, Tag("count")] | Annotated[Code, Tag("code")] | Annotated[Splits, Tag("splits")],
+    Discriminator(
+        _kind_of_cv,
+        custom_error_type="cv_kind",
+        custom_error_message="cv is a number of folds, a splitter {'import': …, 'params': …} or staged splits",
+    ),
+]
 
 
 class Action(StrEnum):
@@ -187,6 +219,10 @@ class Limits(UserModel):
     retries: int = Field(default=0, ge=0, le=5, description="New attempts after faults of the infrastructure.")
 
 
+def _nan() -> JsonValue:
+    return {"$float": "nan"}
+
+
 class JobDefinition(UserModel):
     """A pipeline, what to do with it, its inputs, and what it may use."""
 
@@ -197,10 +233,10 @@ class JobDefinition(UserModel):
     )
     inputs: dict[Literal["X", "y", "groups"], Input]
     axes: tuple[Axis, ...] = ()
-    cv: int | Code | Splits | None = None
+    cv: CrossValidation | None = None
     scoring: Scoring = None
     refit: bool | str = True
-    error_score: Value = Field(default_factory=lambda: {"$float": "nan"})
+    error_score: Value = Field(default_factory=_nan)
     return_train_score: bool = False
     strategy: Literal["grid"] = "grid"
     resources: Resources = Resources()
@@ -225,7 +261,7 @@ class JobDefinition(UserModel):
         found.update(blob for value in self.config.values() for blob in blobs_of(value))
         if isinstance(self.cv, Splits):
             found.add(self.cv.blob)
-        scorers = self.scoring.values() if isinstance(self.scoring, dict) else (self.scoring,)
+        scorers = tuple(self.scoring.values()) if isinstance(self.scoring, dict) else (self.scoring,)
         for code in (self.cv, *scorers):
             if isinstance(code, Code):
                 found.update(code_blobs(code))

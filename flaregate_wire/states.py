@@ -75,14 +75,14 @@ HINTS: dict[Reason, str] = {
     Reason.SOME_CANDIDATES_FAILED: "the other candidates' results are complete; each failed outcome has its traceback",
     Reason.OOM_KILLED: "a container ran out of memory; ask for more with resources.memory",
     Reason.HEAD_LOST: "the head's process ended without a word; submit again, or allow retries with limits.retries",
-    Reason.WORKERS_NOT_JOINED: "fewer workers than min_workers joined before the deadline; lower min_workers or submit again",
+    Reason.WORKERS_NOT_JOINED: "fewer workers than min_workers joined in time; lower min_workers or submit again",
     Reason.LAUNCH_TIMEOUT: "the platform accepted the launch and the head never reported; see the gateway's log",
     Reason.STAGE_IN_FAILED: "an input could not be read or was not what its digest says; stage it again",
     Reason.COMMIT_FAILED: "the results could not be written to the store; see the last log lines",
     Reason.ENVIRONMENT_MISMATCH: "a node's module is missing from the worker's environment",
     Reason.PLATFORM_ERROR: "the platform refused or broke; see the message and the gateway's log",
     Reason.CANCELLED_BY_USER: "someone asked for it",
-    Reason.CLIENT_GONE: "the program that opened the embedded gateway ended; use 'flaregate up' for jobs that outlive it",
+    Reason.CLIENT_GONE: "the program that opened the embedded gateway ended; 'flaregate up' keeps one for longer",
     Reason.TIMEOUT: "raise limits.timeout, or give the job more workers",
 }
 

@@ -1,13 +1,14 @@
 """Values that keep their type in JSON: tuples, non-finite floats, imports, arrays and nested estimators."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 from pydantic import AfterValidator, JsonValue
 
 IMPORT_PATH = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
 _SHA256 = re.compile(r"^sha256:[0-9a-f]{64}$")
+_PAIR = 2
 _NON_FINITE = ("nan", "inf", "-inf")
 
 
@@ -21,14 +22,14 @@ def _is_estimator(body: JsonValue) -> bool:
     )
 
 
-_TAGS = {
+_TAGS: dict[str, Callable[[JsonValue], bool]] = {
     "$tuple": lambda body: isinstance(body, list),
     "$float": lambda body: body in _NON_FINITE,
     "$import": lambda body: isinstance(body, str) and bool(IMPORT_PATH.match(body)),
     "$array": lambda body: isinstance(body, str) and bool(_SHA256.match(body)),
     "$payload": lambda body: isinstance(body, str) and bool(_SHA256.match(body)),
     "$node": _is_estimator,
-    "$dict": lambda body: isinstance(body, list) and all(isinstance(p, list) and len(p) == 2 for p in body),  # noqa: PLR2004
+    "$dict": lambda body: isinstance(body, list) and all(isinstance(p, list) and len(p) == _PAIR for p in body),
 }
 """`$tuple` a list of values; `$float` a non-finite float; `$import` `module:name`; `$array` and `$payload` a staged
 blob; `$node` a nested estimator `{"import", "params"}`; `$dict` pairs, for keys that are not plain strings."""

@@ -221,7 +221,9 @@ def _leaf_types(definition: JobDefinition) -> dict[str, str]:
 
 
 def _needs_y(definition: JobDefinition) -> bool:
-    return "classifier" in _leaf_types(definition).values() and not definition.cv.__class__.__name__ == "Splits"
+    """Stratified folds, which an int gives where a path ends in a classifier, are cut by y."""
+    by_count = definition.cv is None or isinstance(definition.cv, int)
+    return by_count and "classifier" in _leaf_types(definition).values()
 
 
 def _scoring(definition: JobDefinition, leaves: set[str]) -> Iterator[Fault]:

@@ -97,8 +97,7 @@ def _ways(dag: Graph, leaf: str) -> Iterator[dict[str, tuple[str, ...]]]:
         if not todo:
             yield chosen
             continue
-        for feeding in _options(dag, todo[0]):
-            open_ways.append((todo[1:] + feeding, {**chosen, todo[0]: feeding}))
+        open_ways.extend((todo[1:] + feeding, {**chosen, todo[0]: feeding}) for feeding in _options(dag, todo[0]))
 
 
 def paths(pipeline: PipelineDefinition) -> tuple[Path, ...]:
