@@ -135,7 +135,7 @@ Input = Annotated[
     Discriminator(
         _kind_of_input,
         custom_error_type="input_kind",
-        custom_error_message="an input is {'dataset': 'module:loader', 'part': …} or {'blob': 'sha256:…', 'media_type': …}",
+        custom_error_message="an input is {'dataset': 'module:loader', 'part': …} or {'blob': sha256, 'media_type': …}",
     ),
 ]
 

@@ -1,0 +1,52 @@
+# flaregate: every target works from a clean clone with python3, make and git.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: install demo test test-all soak check bench docs golden lock clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements/dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("flaregate needs Python 3.11 or newer; set PYTHON=…" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: install  ## A search over scikit-learn's digits, the whole way
+	$(BIN)/flaregate run examples/digits.json --save digits.fitted.zip
+
+test: install  ## Under 10 minutes on 2 cores; real Ray end to end
+	$(BIN)/python -m pytest -m "not chaos"
+
+test-all: install  ## What `make test` leaves out: processes killed on purpose
+	$(BIN)/python -m pytest -m chaos
+
+soak: test test-all bench  ## Everything, with the benchmarks
+
+check: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: install  ## make bench NAME=w2 runs one; results go to benchmarks/results/
+	$(BIN)/python -m benchmarks $(NAME)
+
+docs: install
+	$(BIN)/python -m docs.generate
+	$(BIN)/mkdocs build --strict --quiet --site-dir site
+
+golden: install  ## Writes the golden files anew; look at the diff
+	$(BIN)/python tests/golden/update.py
+	$(BIN)/python -m worker_image.catalogue > gateway/jobs/catalogue.json
+
+lock: install  ## Newest versions that work together
+	for group in sdk gateway worker dev; do \
+	  $(BIN)/uv pip compile pyproject.toml --group $$group --universal --python-version 3.11 --upgrade \
+	    --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/$$group.lock || exit 1; \
+	done
+
+clean:
+	rm -rf .venv site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
