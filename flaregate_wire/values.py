@@ -1,4 +1,4 @@
-"""Values that keep their type in JSON: tuples, non-finite floats, imports, arrays and nested estimators."""
+"""Values that keep their type in JSON: tuples, non-finite floats, numpy scalars, imports, arrays, nested estimators."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -22,17 +22,26 @@ def _is_estimator(body: JsonValue) -> bool:
     )
 
 
+def _is_scalar(body: JsonValue) -> bool:
+    if not (isinstance(body, list) and len(body) == _PAIR and isinstance(body[0], str) and body[0].isalnum()):
+        return False
+    number = body[1]
+    return isinstance(number, bool | int | float | str) or tag_of(number) == "$float"
+
+
 _TAGS: dict[str, Callable[[JsonValue], bool]] = {
     "$tuple": lambda body: isinstance(body, list),
     "$float": lambda body: body in _NON_FINITE,
+    "$scalar": _is_scalar,
     "$import": lambda body: isinstance(body, str) and bool(IMPORT_PATH.match(body)),
     "$array": lambda body: isinstance(body, str) and bool(_SHA256.match(body)),
     "$payload": lambda body: isinstance(body, str) and bool(_SHA256.match(body)),
     "$node": _is_estimator,
     "$dict": lambda body: isinstance(body, list) and all(isinstance(p, list) and len(p) == _PAIR for p in body),
 }
-"""`$tuple` a list of values; `$float` a non-finite float; `$import` `module:name`; `$array` and `$payload` a staged
-blob; `$node` a nested estimator `{"import", "params"}`; `$dict` pairs, for keys that are not plain strings."""
+"""`$tuple` a list of values; `$float` a non-finite float; `$scalar` `[dtype, value]` of numpy; `$import`
+`module:name`; `$array` and `$payload` a staged blob; `$node` a nested estimator `{"import", "params"}`; `$dict` pairs,
+for keys that are not plain strings."""
 
 
 def _children(value: JsonValue) -> Iterator[JsonValue]:

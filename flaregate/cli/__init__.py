@@ -1,0 +1,5 @@
+"""The command line: `flaregate …`."""
+
+from flaregate.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,267 @@
+"""The commands. Each opens a client, asks, prints, and ends with an exit code that says how it went."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flaregate.cli import files, live, report, service, words
+from flaregate.cli.exits import Exit, exit_of
+from flaregate.client import Client, Job
+from flaregate.errors import FlaregateError, GatewayUnavailable, NoArtifact, Refused
+from flaregate_wire.events import OutcomeEvent, encode
+from flaregate_wire.jobs import JobView
+from flaregate_wire.planning import plan
+from flaregate_wire.states import State
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Runs pipelines on Ray clusters that exist only while they work.",
+    epilog="Exit codes: 0 succeeded, 1 failed or some candidates failed, 2 usage, 3 cancelled, 4 timed out, "
+    "5 gateway or platform fault, 6 cost cap, 75 not done yet, try again.",
+)
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+class Output(StrEnum):
+    """How a command writes its answer."""
+
+    TEXT = "text"
+    JSON = "json"
+    NDJSON = "ndjson"
+
+
+JobFile = Annotated[Path, typer.Argument(help="The job, YAML or JSON; - reads standard input.", show_default=False)]
+JobId = Annotated[str, typer.Argument(help="The job's id.", show_default=False)]
+Format = Annotated[Output, typer.Option("--output", "-o", help="text, json (the job) or ndjson (its events).")]
+Key = Annotated[str | None, typer.Option("--idempotency-key", help="The same key gives the same job, once.")]
+Tail = Annotated[int | None, typer.Option("--tail", min=0, help="Only the last lines.")]
+
+
+@app.command()
+def run(
+    file: JobFile,
+    save: Annotated[Path | None, typer.Option(help="Where to write the best fitted pipeline.")] = None,
+    output: Format = Output.TEXT,
+    idempotency_key: Key = None,
+) -> None:
+    """Run a job and show it while it runs; Ctrl-C cancels it."""
+    definition = files.read(file)
+    with Client() as client:
+        job = client.submit_definition(definition, idempotency_key=idempotency_key)
+        if output is Output.TEXT:
+            out.print(f"{job.id}  {definition.action} {definition.pipeline.name!r} at {client.url}", highlight=False)
+        with _cancelling(job):
+            best = _follow(job, output, len(plan(definition)))
+            view = job.wait()
+        _finish(job, view, best, output, save)
+
+
+@app.command()
+def submit(file: JobFile, idempotency_key: Key = None, output: Format = Output.TEXT) -> None:
+    """Submit a job to a gateway that stays, and print the job's id."""
+    definition = files.read(file)
+    with Client(embedded=False) as client:
+        job = client.submit_definition(definition, idempotency_key=idempotency_key)
+        out.print(job.id if output is Output.TEXT else _json(job.view()), markup=False, highlight=False)
+        err.print(f"{client.url}/v1/jobs/{job.id}", markup=False, highlight=False)
+
+
+@app.command()
+def wait(
+    job_id: JobId,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds; then exit code 75.")] = None,
+    output: Format = Output.TEXT,
+) -> None:
+    """Wait until a job has ended; the exit code says how."""
+    with Client() as client:
+        job = client.job(job_id)
+        try:
+            view = job.wait(timeout=timeout)
+        except TimeoutError:
+            err.print(f"{job_id} has not ended after {timeout:g} s")
+            raise typer.Exit(Exit.TRY_AGAIN) from None
+        _finish(job, view, None, output, None)
+
+
+@app.command()
+def status(job_id: JobId, output: Format = Output.TEXT) -> None:
+    """Show where a job is."""
+    with Client() as client:
+        view = client.job(job_id).view()
+    if output is not Output.TEXT:
+        return out.print(_json(view), markup=False, highlight=False)
+    return report.show(out, view, None)
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    tail: Tail = None,
+) -> None:
+    """Print what a job's code has printed."""
+    with Client() as client:
+        for line in client.job(job_id).logs(follow=follow, tail=tail):
+            sys.stdout.write(line if line.endswith("\n") else f"{line}\n")
+            sys.stdout.flush()
+
+
+@app.command()
+def events(
+    job_id: JobId,
+    after: Annotated[int, typer.Option(min=0, help="Only events with a greater id.")] = 0,
+) -> None:
+    """Print a job's events, one JSON document a line, until it ends."""
+    with Client() as client:
+        for event in client.job(job_id).events(after=after):
+            sys.stdout.write(encode(event).decode() + "\n")
+            sys.stdout.flush()
+
+
+@app.command()
+def results(job_id: JobId) -> None:
+    """Print a job's outcomes, one JSON document a line, as they arrive."""
+    with Client() as client:
+        for event in client.job(job_id).events():
+            if isinstance(event, OutcomeEvent):
+                sys.stdout.write(encode(event).decode() + "\n")
+                sys.stdout.flush()
+
+
+@app.command()
+def artifacts(
+    job_id: JobId,
+    name: Annotated[str | None, typer.Argument(help="Download this one.", show_default=False)] = None,
+    to: Annotated[Path | None, typer.Option(help="The file to write; default: the artifact's name.")] = None,
+) -> None:
+    """List what a job left in the store, or download one of it."""
+    with Client() as client:
+        job = client.job(job_id)
+        if name is None:
+            for item in job.artifacts():
+                out.print(f"{item.name}  {item.size} bytes  {item.media_type}  {item.sha256}", highlight=False)
+            return
+        path = to or Path(name)
+        job.download(name, path)
+        out.print(f"wrote {path}", markup=False, highlight=False)
+
+
+@app.command()
+def cancel(job_id: JobId) -> None:
+    """Cancel a job, in whatever state it is."""
+    with Client() as client:
+        view = client.job(job_id).cancel()
+    out.print(f"{job_id} {view.state if view.state.terminal else 'is being cancelled'}", highlight=False)
+
+
+@app.command("list")
+def list_jobs(
+    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many.")] = 20,
+    output: Format = Output.TEXT,
+) -> None:
+    """List jobs, newest first."""
+    with Client() as client:
+        for view in client.jobs(state=state, limit=limit):
+            if output is Output.TEXT:
+                reason = f"({view.reason})" if view.reason else ""
+                out.print(
+                    f"{view.id}  {view.created:%Y-%m-%d %H:%M:%S}  {view.state:<10} {view.action:<14} {view.name} {reason}",
+                    markup=False,
+                    highlight=False,
+                )
+            else:
+                out.print(view.model_dump_json(exclude_none=True), markup=False, highlight=False)
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 takes a free one.")] = 0,
+) -> None:
+    """Keep a gateway running on this machine until it is interrupted."""
+    raise typer.Exit(service.up(port))
+
+
+@contextlib.contextmanager
+def _cancelling(job: Job) -> Iterator[None]:
+    """Ctrl-C in here cancels the job; a second one leaves at once."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"\ncancelling {job.id} (Ctrl-C again leaves at once)", highlight=False)
+        job.cancel()
+        raise typer.Exit(exit_of(job.wait())) from None
+
+
+def _follow(job: Job, output: Output, total: int) -> OutcomeEvent | None:
+    """Show events until the end; gives the outcome with the best mean so far seen."""
+    best: OutcomeEvent | None = None
+    with live.view(out, total) if output is Output.TEXT else contextlib.nullcontext() as shown:
+        for event in job.events():
+            if shown is not None:
+                shown.show(event)
+            if output is Output.NDJSON:
+                sys.stdout.write(encode(event).decode() + "\n")
+                sys.stdout.flush()
+            if isinstance(event, OutcomeEvent) and live.rank(event) < (live.rank(best) if best else (True, 0.0, 0)):
+                best = event
+    return best
+
+
+def _finish(job: Job, view: JobView, best: OutcomeEvent | None, output: Output, save: Path | None) -> None:
+    if output is Output.JSON:
+        out.print(_json(view), markup=False, highlight=False)
+    elif output is Output.TEXT:
+        report.show(out, view, best)
+    if save is not None and view.state is State.SUCCEEDED:
+        names = [item.name for item in job.artifacts()]
+        if not names:
+            raise NoArtifact("the job fitted no pipeline on all rows; set refit or use action 'fit'")
+        job.download("best" if "best" in names else names[0], save)
+        size = words.size(save.stat().st_size)
+        err.print(
+            f"saved     {save} ({size}); flaregate.fitted.load({str(save)!r}, trust=True) reads it", highlight=False
+        )
+    raise typer.Exit(exit_of(view))
+
+
+def _json(view: JobView) -> str:
+    return view.model_dump_json(exclude_none=True, by_alias=True)
+
+
+def main() -> None:
+    """Run the command line; every error is a message and an exit code, never a traceback."""
+    sys.exit(_guarded(app))
+
+
+def _guarded(command: Callable[[], None]) -> int:
+    try:
+        command()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else Exit.USAGE
+    except Refused as refused:
+        err.print(f"refused: {refused}", style="red", markup=False, highlight=False)
+        for fault in refused.errors:
+            err.print(f"  {fault.pointer}: {fault.message}", markup=False, highlight=False)
+        return Exit.USAGE
+    except GatewayUnavailable as away:
+        err.print(str(away), style="red", markup=False, highlight=False)
+        return Exit.TRY_AGAIN if away.retryable else Exit.PLATFORM
+    except FlaregateError as error:
+        err.print(str(error), style="red", markup=False, highlight=False)
+        return Exit.FAILED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return Exit.SUCCEEDED
+    except KeyboardInterrupt:
+        return Exit.CANCELLED
+    return Exit.SUCCEEDED

@@ -1,0 +1,37 @@
+"""Reads job files: YAML or JSON, checked before anything is sent."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from flaregate.errors import Refused
+from flaregate_wire.definitions import JobDefinition
+from flaregate_wire.planning import faults
+from flaregate_wire.problems import Code, Fault
+
+
+def read(path: Path) -> JobDefinition:
+    """The job in a file; `-` is standard input. Raises Refused with every mistake and its place."""
+    try:
+        text = Path("/dev/stdin").read_text() if str(path) == "-" else path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"cannot read {path}: {error}", code=Code.INVALID_REQUEST) from error
+    try:
+        body: Any = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise Refused(f"{path} is not {'JSON' if path.suffix == '.json' else 'YAML'}: {error}") from error
+    try:
+        definition = JobDefinition.model_validate(body)
+    except ValidationError as error:
+        found = tuple(
+            Fault(pointer="/" + "/".join(map(str, item["loc"])), rule=item["type"], message=item["msg"])
+            for item in error.errors(include_url=False)
+        )
+        raise Refused(f"{path} is not a job", code=Code.INVALID_DEFINITION, errors=found) from error
+    wrong = faults(definition)
+    if wrong:
+        raise Refused(f"{path} breaks a rule", code=Code.INVALID_DEFINITION, errors=wrong)
+    return definition

@@ -1,0 +1,158 @@
+"""Shows a job while it runs: a live table and a bar on a terminal, plain lines without one."""
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from flaregate.cli import words
+from flaregate_wire.events import (
+    AttemptEvent,
+    ConditionEvent,
+    EndEvent,
+    Event,
+    OutcomeEvent,
+    ProgressEvent,
+    StateEvent,
+)
+
+ROWS = 20
+
+
+class View(Protocol):
+    """What shows events."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def show(self, event: Event) -> None:
+        """Take one event in."""
+        ...
+
+
+class Lines:
+    """One line an event, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._best: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def show(self, event: Event) -> None:
+        """Print what a reader of a log wants to know; progress is in the outcomes."""
+        match event:
+            case StateEvent():
+                self._say(event, f"{event.state}{f' ({event.reason})' if event.reason else ''}")
+            case ConditionEvent():
+                self._say(event, f"{event.name}: {'since now' if event.active else 'over'} {event.message or ''}")
+            case AttemptEvent(phase="ray_ready" | "joined"):
+                self._say(event, f"{event.phase.replace('_', ' ')} ({'head' if event.index == 0 else 'worker'})")
+            case OutcomeEvent():
+                self._say(event, f"candidate {event.candidate}: {words.path(event)}  {_line(event)}")
+            case EndEvent(message=str() as message):
+                self._say(event, message)
+            case _:
+                pass
+
+    def _say(self, event: Event, text: str) -> None:
+        self._console.print(f"{event.time:%H:%M:%S} {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+class Screen:
+    """A table of outcomes, best first, that grows as they arrive, above a bar."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._outcomes: list[OutcomeEvent] = []
+        self._total = total
+        self._state = "queued"
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("tasks"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[eta]}"),
+            console=console,
+        )
+        self._task: TaskID = self._bar.add_task("queued", total=None, eta="")
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=8)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, event: Event) -> None:
+        """Take one event in; the screen is drawn at its own pace."""
+        match event:
+            case StateEvent():
+                self._state = str(event.state)
+            case AttemptEvent(phase="ray_ready"):
+                self._state = "running, Ray is ready"
+            case OutcomeEvent():
+                self._outcomes.append(event)
+                self._outcomes.sort(key=rank)
+            case ProgressEvent():
+                eta = f"{words.duration(event.eta)} left" if event.eta else ""
+                self._bar.update(self._task, completed=event.done, total=event.total, eta=eta)
+            case _:
+                pass
+        self._bar.update(self._task, description=self._state)
+
+    def _render(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("#", "path", "axes", "mean", "± std", "fit s"):
+            table.add_column(title, justify="left" if title in ("path", "axes") else "right", overflow="fold")
+        for outcome in self._outcomes[:ROWS]:
+            table.add_row(*_cells(outcome))
+        more = len(self._outcomes) - ROWS
+        tail = Text(f"… and {more} more" if more > 0 else "", style="dim")
+        head = Text(f"{len(self._outcomes)} of {self._total} candidates", style="dim")
+        return Group(table, tail, head, self._bar) if self._outcomes else Group(self._bar)
+
+
+def rank(outcome: OutcomeEvent) -> tuple[bool, float, int]:
+    """Best mean first; those without one last; ties to the first candidate."""
+    mean = outcome.mean
+    known = isinstance(mean, float | int)
+    return (not known, -float(mean) if isinstance(mean, float | int) else 0.0, outcome.candidate)
+
+
+def _cells(outcome: OutcomeEvent) -> Iterable[str | Text]:
+    fit = outcome.times.get("fit")
+    failed = outcome.error is not None
+    first = Text(f"{outcome.error.type}: {outcome.error.message}"[:60], style="red") if outcome.error else None
+    yield str(outcome.candidate)
+    yield words.path(outcome)
+    yield words.settings(outcome)
+    yield first if failed and first is not None and outcome.mean is None else words.number(outcome.mean)
+    yield words.number(outcome.std)
+    yield words.number(fit, 2)
+
+
+def _line(outcome: OutcomeEvent) -> str:
+    scores = f"mean {words.number(outcome.mean)} ± {words.number(outcome.std)}" if outcome.scores else "fitted"
+    text = f"{words.settings(outcome)}  {scores}"
+    return f"{text}  {outcome.error.type}: {outcome.error.message[:200]}" if outcome.error else text
+
+
+def view(console: Console, total: int) -> View:
+    """The view that fits where the output goes."""
+    return Screen(console, total) if console.is_terminal else Lines(console)

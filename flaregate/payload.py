@@ -1,0 +1,191 @@
+"""The one module that pickles: opaque bytes of user code, and the encodings of data (without pickle where possible)."""
+
+import hashlib
+import io
+import pickle
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import cloudpickle
+
+from flaregate.origin import is_local
+
+NPY = "application/x-npy"
+SCIPY_NPZ = "application/x-scipy-npz"
+CLOUDPICKLE = "application/x-cloudpickle"
+SPLITS = "application/x-flaregate-splits"
+"""An npz of index arrays `train0`, `test0`, `train1` …"""
+
+_PROTOCOL = 5
+_NUMERIC = "biufc"
+_SPARSE_FORMATS = frozenset({"csr", "csc", "coo", "bsr", "dia"})
+_registering = Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Encoded bytes that are ready to be staged under their digest."""
+
+    media_type: str
+    chunks: tuple[bytes | memoryview, ...] = field(repr=False)
+    size: int
+    sha256: str
+    """`sha256:…`"""
+    shape: tuple[int, ...] | None = None
+
+    def read(self) -> bytes:
+        """All bytes in one piece."""
+        return b"".join(self.chunks)
+
+
+def staged(media_type: str, *chunks: bytes | memoryview, shape: tuple[int, ...] | None = None) -> Staged:
+    """Bytes with their size and digest; nothing is copied."""
+    total = hashlib.sha256()
+    size = 0
+    for chunk in chunks:
+        total.update(chunk)
+        size += len(chunk) if isinstance(chunk, bytes) else chunk.nbytes
+    return Staged(media_type, chunks, size, f"sha256:{total.hexdigest()}", shape)
+
+
+@contextmanager
+def _local_modules_by_value() -> Iterator[None]:
+    """Let cloudpickle carry the user's own modules: a worker has neither the script nor the files beside it."""
+    with _registering:
+        known = set(cloudpickle.list_registry_pickle_by_value())
+        local = [
+            module
+            for name, module in list(sys.modules.items())
+            if name not in known and name != "__main__" and getattr(module, "__name__", None) == name
+            if is_local(module)
+        ]
+        for module in local:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in local:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+def pack(obj: Any) -> bytes:
+    """Pickle anything; classes and functions of the user's own modules by value."""
+    with _local_modules_by_value():
+        data: bytes = cloudpickle.dumps(obj, protocol=_PROTOCOL)
+    return data
+
+
+def unpack(data: bytes | memoryview) -> Any:
+    """Unpickle. Only for bytes of someone whose code may run here."""
+    return pickle.loads(data)
+
+
+def encode_payload(obj: Any) -> Staged:
+    """An opaque payload."""
+    return staged(CLOUDPICKLE, pack(obj))
+
+
+def encode_array(array: Any) -> Staged:
+    """A numpy array without Python objects in it, as .npy; its memory is hashed and sent where it lies."""
+    import numpy as np  # noqa: PLC0415 - only where the user has arrays
+
+    if not (array.flags.c_contiguous or array.flags.f_contiguous):
+        array = np.ascontiguousarray(array)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_2_0(header, np.lib.format.header_data_from_array_1_0(array))
+    flat = array.reshape(-1, order="C" if array.flags.c_contiguous else "F")
+    body = memoryview(flat.view(np.uint8)) if flat.nbytes else b""
+    return staged(NPY, header.getvalue(), body, shape=tuple(array.shape))
+
+
+def decode_array(data: bytes) -> Any:
+    """An array of its own memory from the bytes of a .npy file."""
+    import numpy as np  # noqa: PLC0415
+
+    return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+def encode_data(obj: Any) -> Staged:
+    """Encode X, y, groups: arrays and sparse matrices without pickle, anything else with it."""
+    as_array = _plain_array(obj)
+    if as_array is not None:
+        return encode_array(as_array)
+    if getattr(obj, "format", None) in _SPARSE_FORMATS and type(obj).__module__.startswith("scipy.sparse"):
+        from scipy import sparse  # noqa: PLC0415
+
+        buffer = io.BytesIO()
+        sparse.save_npz(buffer, obj, compressed=False)
+        return staged(SCIPY_NPZ, buffer.getbuffer(), shape=tuple(obj.shape))
+    return staged(CLOUDPICKLE, pack(obj), shape=_shape(obj))
+
+
+def _plain_array(obj: Any) -> Any:
+    """The numpy array that an array or list is, if a .npy file can hold it."""
+    if isinstance(obj, list):
+        import numpy as np  # noqa: PLC0415
+
+        try:
+            array = np.asarray(obj)
+        except (ValueError, TypeError, OverflowError):  # ragged, or made of something else
+            return None
+        return array if array.dtype.kind in _NUMERIC else None
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and type(obj) in (numpy.ndarray, numpy.memmap) and not obj.dtype.hasobject:
+        return obj if obj.ndim else None
+    return None
+
+
+def _shape(obj: Any) -> tuple[int, ...] | None:
+    shape = getattr(obj, "shape", None)
+    if isinstance(shape, tuple) and all(isinstance(size, int) for size in shape):
+        return shape
+    return (len(obj),) if isinstance(obj, list | tuple) else None
+
+
+def decode_data(media_type: str, path: Path) -> Any:
+    """What was encoded. An array is mapped from the file and read-only."""
+    import numpy as np  # noqa: PLC0415
+
+    if media_type == NPY:
+        try:
+            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        except ValueError:  # an empty file region cannot be mapped
+            return np.load(path, allow_pickle=False)
+    if media_type == SCIPY_NPZ:
+        from scipy import sparse  # noqa: PLC0415
+
+        return sparse.load_npz(path)
+    if media_type == SPLITS:
+        return decode_splits(path)
+    if media_type == CLOUDPICKLE:
+        with path.open("rb") as file:
+            return pickle.load(file)
+    msg = f"no way to read {media_type!r}; known are {NPY}, {SCIPY_NPZ}, {SPLITS} and {CLOUDPICKLE}"
+    raise ValueError(msg)
+
+
+def encode_splits(folds: Iterable[tuple[Any, Any]]) -> Staged:
+    """Explicit folds: index arrays of the training and test rows of each."""
+    import numpy as np  # noqa: PLC0415
+
+    arrays = {}
+    for number, (train, test) in enumerate(folds):
+        arrays[f"train{number}"] = np.asarray(train)
+        arrays[f"test{number}"] = np.asarray(test)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return staged(SPLITS, buffer.getbuffer(), shape=(len(arrays) // 2,))
+
+
+def decode_splits(path: Path) -> list[tuple[Any, Any]]:
+    """The folds as (train, test) index arrays."""
+    import numpy as np  # noqa: PLC0415
+
+    with np.load(path, allow_pickle=False) as arrays:
+        count = len(arrays.files) // 2
+        return [(arrays[f"train{number}"], arrays[f"test{number}"]) for number in range(count)]

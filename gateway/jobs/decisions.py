@@ -1,0 +1,135 @@
+"""What to do next for a job: one pure function on what is recorded and what the platform says. No I/O."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from flaregate_wire.states import Reason, State
+from gateway.jobs.records import AttemptRecord, JobRecord, Verdict
+from gateway.launchers.base import Phase, Sighting
+
+FORCE_AGAIN = 5.0
+"""Seconds after which a forced stop that had no effect is repeated."""
+SILENT_LEASES = 2
+"""A container ends itself after one lease without an answer; a head that is said to run after two of them is stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The deadlines, in seconds."""
+
+    launch_timeout: float
+    grace: float
+    linger: float
+    lease: float
+    since: datetime
+    """When this gateway began to answer; silence before it is no container's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Write down the next attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Ask the platform for the attempt's containers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Decide how the attempt ends."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Ask the platform to end the containers, or to end them at once."""
+
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Nothing of the attempt is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End a job that has no attempt."""
+
+    verdict: Verdict
+
+
+Action = Wait | Begin | Launch | Rule | Stop | Leave | Close
+
+
+def decide(
+    job: JobRecord, attempt: AttemptRecord | None, sighting: Sighting | None, now: datetime, rules: Rules
+) -> Action:
+    """The next step towards the job's end. `sighting` is None where the platform was not, or could not be, seen."""
+    if job.state.terminal:
+        return Wait()
+    ending = _unwanted(job, now)
+    if attempt is None or attempt.gone is not None:
+        return Begin() if ending is None else Close(ending)
+    if attempt.verdict is not None:
+        return _end(attempt, attempt.verdict, sighting, now, rules)
+    verdict = ending or _lost(attempt, sighting, now, rules)
+    if verdict is not None:
+        return Rule(verdict)
+    return Launch() if attempt.launched is None else Wait()
+
+
+def _unwanted(job: JobRecord, now: datetime) -> Verdict | None:
+    if job.wish is not None:
+        return Verdict(State.CANCELLED, now, job.wish)
+    if job.started is not None and now >= job.started + timedelta(seconds=job.timeout):
+        return Verdict(State.TIMED_OUT, now, Reason.TIMEOUT, f"not done {job.timeout:g} seconds after its first launch")
+    return None
+
+
+def _lost(attempt: AttemptRecord, sighting: Sighting | None, now: datetime, rules: Rules) -> Verdict | None:
+    """Only a positive sighting of the end or a visible deadline ends an attempt."""
+    if attempt.launched is not None and sighting is not None:
+        head = sighting.head
+        if head is None or head.phase is Phase.ENDED:
+            code = "" if head is None or head.exit_code is None else f" with exit code {head.exit_code}"
+            return Verdict(State.FAILED, now, Reason.HEAD_LOST, f"the head's process ended{code} before it had committed")
+    if 0 not in attempt.boots:
+        if now >= (attempt.launched or attempt.created) + timedelta(seconds=rules.launch_timeout):
+            message = f"the head did not report in {rules.launch_timeout:g} seconds"
+            return Verdict(State.FAILED, now, Reason.LAUNCH_TIMEOUT, message)
+        return None
+    silence = now - max(attempt.renewed or attempt.created, rules.since)
+    if silence >= timedelta(seconds=SILENT_LEASES * rules.lease):
+        message = f"the head has been silent for {silence.total_seconds():.0f} seconds"
+        return Verdict(State.FAILED, now, Reason.HEAD_LOST, message)
+    return None
+
+
+def _end(
+    attempt: AttemptRecord, verdict: Verdict, sighting: Sighting | None, now: datetime, rules: Rules
+) -> Action:
+    """Remove what is left: politely where the head may still have something to say, then by force."""
+    if sighting is not None and sighting.gone and (attempt.stopped is not None or sighting.instances):
+        return Leave()
+    if attempt.forced and attempt.stopped is not None:
+        again = now >= attempt.stopped + timedelta(seconds=FORCE_AGAIN)
+        return Stop(force=True) if again else Wait()
+    headless = sighting is not None and (sighting.head is None or sighting.head.phase is Phase.ENDED)
+    if headless or now >= verdict.at + timedelta(seconds=_patience(verdict, rules)):
+        return Stop(force=True)
+    asked = verdict.committed or attempt.stopped is not None
+    return Wait() if asked else Stop(force=False)
+
+
+def _patience(verdict: Verdict, rules: Rules) -> float:
+    if verdict.committed:
+        return rules.linger
+    return rules.grace if verdict.state in (State.CANCELLED, State.TIMED_OUT) else 0.0

@@ -1,0 +1,114 @@
+"""The tables. Columns are what is searched for; the rest of a record is one JSON document. Each row has its tenant."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("archived", Boolean, nullable=False),
+    Column("created", String(32), nullable=False),
+    Column("record", Text, nullable=False),
+    Column("definition", LargeBinary, nullable=False),
+    Index("jobs_by_tenant", "tenant", "id"),
+    Index("jobs_active", "active"),
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("job", String(64), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("value", String(255), nullable=False),
+    ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
+    Index("labels_by_value", "tenant", "name", "value"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("job", String(64), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("record", Text, nullable=False),
+    ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
+    Index("attempts_by_job", "job", "number", unique=True),
+)
+
+event_batches = Table(
+    "event_batches",
+    metadata,
+    Column("job", String(64), primary_key=True),
+    Column("first", Integer, primary_key=True),
+    Column("last", Integer, nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("lines", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("tenant", String(64), nullable=False),
+    Column("job", String(64), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("container", Integer, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("key", Text, nullable=False),
+    ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
+    Index("segments_by_job", "job", "id"),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("job", String(64), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("media_type", String(200), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(80), nullable=False),
+    ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("sha256", String(80), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("media_type", String(200), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("complete", Boolean, nullable=False),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("body", String(80), nullable=False),
+    Column("view", LargeBinary, nullable=False),
+)

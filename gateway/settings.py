@@ -1,0 +1,58 @@
+"""What can be set on the gateway, each with its default. The one module of the gateway that reads the environment."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def default_home() -> Path:
+    """`$XDG_DATA_HOME/flaregate`, or `~/.local/share/flaregate`."""
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "flaregate"
+
+
+class Settings(BaseSettings):
+    """The gateway's settings: `FLAREGATE_` and the name in capitals sets one."""
+
+    model_config = SettingsConfigDict(env_prefix="FLAREGATE_", frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=default_home, description="Folder with all state; made with mode 0700.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(
+        default=0, ge=0, le=65535, description="Port to listen on; 0 takes the last one again, or a free one."
+    )
+    embedded: bool = Field(default=False, description="End, with all jobs, when the last program that opened it ends.")
+    public_url: str | None = Field(default=None, description="Address under which clients and containers reach it.")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Further names in the Host header to answer to, separated by commas."
+    )
+    launcher: Literal["local"] = Field(default="local", description="Where containers run.")
+    store: Literal["folder"] = Field(default="folder", description="Where objects are kept.")
+    database_url: str | None = Field(default=None, description="SQLAlchemy URL; SQLite in the home folder without it.")
+
+    stream_age: float = Field(default=240, gt=0, description="Seconds after which a stream asks to be resumed.")
+    heartbeat: float = Field(default=15, gt=0, description="Seconds between comments in a silent stream.")
+    url_age: float = Field(default=900, gt=0, description="Seconds that a presigned URL is good for.")
+    tick: float = Field(default=0.25, gt=0, description="Seconds between looks at the platform while jobs are active.")
+    reap_interval: float = Field(default=30, gt=0, description="Seconds between searches for runs that no job owns.")
+    launch_timeout: float = Field(default=120, gt=0, description="Seconds in which a launched head has to report.")
+    join_timeout: float = Field(default=60, gt=0, description="Seconds that workers have to join the head.")
+    grace: float = Field(default=5, ge=0, description="Seconds between asking containers to end and ending them.")
+    linger: float = Field(default=0.5, ge=0, description="Seconds that a head has to end itself after its commit.")
+    openers_wait: float = Field(default=10, gt=0, description="Embedded: seconds to wait for the first program.")
+    openers_interval: float = Field(default=0.5, gt=0, description="Embedded: seconds between looks at its programs.")
+    ending: float = Field(default=8, gt=0, description="Embedded: seconds to end its jobs before they are forced.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, given: Any) -> Any:
+        return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.home / 'gateway.db'}"

@@ -1,0 +1,51 @@
+"""Presigned URLs of the gateway itself, for stores that have none of their own."""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import quote, urlencode
+
+from flaregate_wire.blobs import Transfer
+from gateway.stores.base import Expected, Method, StoreError
+
+
+class UrlRefused(StoreError):
+    """The URL's time is over, or its signature is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class UrlSigner:
+    """Signs and checks URLs under `/v1/objects/`."""
+
+    secret: bytes
+    base_url: str
+    age: float
+    """Seconds."""
+    now: Callable[[], datetime]
+
+    def sign(self, method: Method, key: str, expected: Expected) -> Transfer:
+        """One request for one key, with the size and sum that a PUT has to have."""
+        params = {"method": method, "expires": str(int((self.now() + timedelta(seconds=self.age)).timestamp()))}
+        if expected.size is not None:
+            params["size"] = str(expected.size)
+        if expected.sha256 is not None:
+            params["sha256"] = expected.sha256
+        params["signature"] = self._signature(key, params)
+        headers = {"Content-Type": "application/octet-stream"} if method == "PUT" else {}
+        return Transfer(method=method, url=f"{self.base_url}/v1/objects/{quote(key)}?{urlencode(params)}", headers=headers)
+
+    def check(self, method: str, key: str, params: Mapping[str, str]) -> Expected:
+        """What a signed request may send. Raises UrlRefused."""
+        signed = {name: params[name] for name in ("method", "expires", "size", "sha256") if name in params}
+        genuine = hmac.compare_digest(self._signature(key, signed).encode(), params.get("signature", "").encode())
+        if not genuine or signed.get("method") != method:
+            raise UrlRefused("the signature does not fit this request")
+        if int(signed["expires"]) < self.now().timestamp():
+            raise UrlRefused("its time is over")
+        return Expected(int(signed["size"]) if "size" in signed else None, signed.get("sha256"))
+
+    def _signature(self, key: str, params: Mapping[str, str]) -> str:
+        text = "\n".join([key, *(f"{name}={params[name]}" for name in sorted(params))])
+        return hmac.new(self.secret, b"url\n" + text.encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,52 @@
+"""What head and worker share: the order, the way to the gateway, the log, and a folder of their own."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flaregate_wire.attempts import Order
+from flaregate_wire.events import AttemptEvent, AttemptPhase, LogEvent
+from worker_image.gateway_link import GatewayLink
+from worker_image.logs import ContainerLog
+from worker_image.ray_cluster import ray_environment, start_command
+from worker_image.reporting import Reporter
+from worker_image.settings import Settings
+from worker_image.transfers import put_bytes
+
+
+class Container:
+    """One container of an attempt while it runs."""
+
+    def __init__(self, settings: Settings, order: Order, link: GatewayLink, reporter: Reporter, scratch: Path) -> None:
+        self.settings = settings
+        self.order = order
+        self.link = link
+        self.reporter = reporter
+        self.log = ContainerLog(self._ship_log)
+        self.blobs = scratch / "blobs"
+        self.artifacts = scratch / "artifacts"
+        self.ray_temp = scratch / "r"
+        temp = scratch / "tmp"
+        for folder in (self.blobs, self.artifacts, temp):
+            folder.mkdir()
+        self.environment = ray_environment(settings.child_environment, order.ray_token, temp)
+
+    def reached(self, phase: AttemptPhase) -> None:
+        """Report that this container has reached a phase now."""
+        self.reporter.report(AttemptEvent(time=_now(), attempt=self.order.number, phase=phase, index=self.order.index))
+
+    def ray_command(self, join: str | None = None) -> Sequence[str]:
+        """How Ray is started here: as the head, or to join the head at `join`."""
+        return start_command(self.settings.node_ip, self.ray_temp, self.order.cluster, join)
+
+    async def _ship_log(self, start: int, segment: bytes) -> None:
+        key = await put_bytes(self.link, f"logs/{self.order.index}/{start:012d}", segment)
+        self.reporter.report(
+            LogEvent(
+                time=_now(), attempt=self.order.number, index=self.order.index, key=key, start=start, size=len(segment)
+            )
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

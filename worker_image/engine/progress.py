@@ -1,0 +1,55 @@
+"""How far a run is, said a few times a second and not more."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import monotonic
+
+from flaregate_wire.events import NodeEvent, ProgressEvent, Reported
+
+INTERVAL = 0.2
+"""Seconds between two of them."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts what has ended, and reports it at intervals."""
+
+    report: Callable[[Reported], None]
+    now: Callable[[], datetime]
+    attempt: int
+    total: int
+    clock: Callable[[], float] = monotonic
+    done: int = 0
+    failed: int = 0
+    fits: Counter[str] = field(default_factory=Counter)
+    refits: Counter[str] = field(default_factory=Counter)
+    inner_fits: Counter[str] = field(default_factory=Counter)
+    _started: float = 0.0
+    _said: float = 0.0
+    _told: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
+
+    def say(self, *, always: bool = False) -> None:
+        """Report, unless that was done just before."""
+        moment = self.clock()
+        if not always and moment - self._said < INTERVAL:
+            return
+        self._said = moment
+        pace = (moment - self._started) / self.done if self.done else None
+        eta = None if pace is None else round(pace * (self.total - self.done), 3)
+        self.report(
+            ProgressEvent(
+                time=self.now(), attempt=self.attempt, done=self.done, total=self.total, failed=self.failed, eta=eta
+            )
+        )
+        for node in {**self.fits, **self.refits}:
+            counts = (self.fits[node], self.refits[node])
+            if self._told.get(node) != counts:
+                self._told[node] = counts
+                self.report(
+                    NodeEvent(time=self.now(), attempt=self.attempt, node=node, fits=counts[0], refits=counts[1])
+                )

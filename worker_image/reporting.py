@@ -1,0 +1,103 @@
+"""Events on their way to the gateway: numbered, repeated until acknowledged, and the lease that each answer renews."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+
+from flaregate_wire.attempts import BATCH_EVENTS
+from flaregate_wire.events import Reported
+from flaregate_wire.limits import BATCH_BYTES
+from worker_image.gateway_link import GatewayAway, GatewayLink
+
+_GATHER = 0.05
+"""Seconds between two batches, so that a burst of events is one request."""
+_QUEUE_BYTES = 16 * 1024 * 1024
+"""Above this, whoever reports waits: the driver's pipe fills, and the driver waits too."""
+_ENVELOPE = 1024
+_RETRY = (0.1, 2.0)
+"""Seconds before the first repetition and at most, while the gateway is away."""
+
+
+class LeaseLost(Exception):
+    """The gateway has not answered for one lease: it may have given this container up."""
+
+
+class Reporter:
+    """The queue of one container's events. `run` ships them until it is cancelled."""
+
+    def __init__(self, link: GatewayLink, lease: float, on_cancel: Callable[[], None]) -> None:
+        self._link = link
+        self._lease = lease
+        self._on_cancel = on_cancel
+        self._queue: deque[bytes] = deque()
+        self._bytes = 0
+        self._first = 0
+        self._changed = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def report(self, event: Reported) -> None:
+        """Take an event in. It is sent within 50 ms while the gateway is there."""
+        encoded = event.model_dump_json(exclude_none=True).encode()
+        self._queue.append(encoded)
+        self._bytes += len(encoded)
+        self._settled.clear()
+        self._changed.set()
+        if self._bytes > _QUEUE_BYTES:
+            self._room.clear()
+
+    async def room(self) -> None:
+        """Wait while the queue is full."""
+        await self._room.wait()
+
+    async def settled(self) -> None:
+        """Wait until every event taken in has been acknowledged."""
+        await self._settled.wait()
+
+    async def run(self) -> None:
+        """Ship until cancelled. Raises LeaseLost, AttemptOver or Refused."""
+        loop = asyncio.get_running_loop()
+        answered, wait = loop.time(), _RETRY[0]
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._lease / 5)
+            self._changed.clear()
+            try:
+                await self._send()
+            except GatewayAway as exc:
+                if loop.time() - answered > self._lease:
+                    raise LeaseLost(f"no answer for {loop.time() - answered:.0f} s: {exc}") from exc
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _RETRY[1], self._lease / 5)
+                self._changed.set()
+            else:
+                answered, wait = loop.time(), _RETRY[0]
+                await asyncio.sleep(_GATHER)
+
+    async def _send(self) -> None:
+        answer = await self._link.send_events(self._first, self._batch())
+        for _ in range(answer.acknowledged - self._first):
+            self._bytes -= len(self._queue.popleft())
+        self._first = max(self._first, answer.acknowledged)
+        self._lease = answer.lease
+        if self._queue:
+            self._changed.set()
+        else:
+            self._settled.set()
+        if self._bytes <= _QUEUE_BYTES:
+            self._room.set()
+        if answer.cancel:
+            self._on_cancel()
+
+    def _batch(self) -> list[bytes]:
+        batch, size = [], _ENVELOPE
+        for event in islice(self._queue, BATCH_EVENTS):
+            size += len(event) + 1
+            if size > BATCH_BYTES:
+                break
+            batch.append(event)
+        return batch

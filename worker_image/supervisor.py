@@ -1,0 +1,109 @@
+"""The supervisor: takes one container from its order to its end. It runs no user code and no Ray of its own."""
+
+import asyncio
+import secrets
+import signal
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+
+import httpx
+
+from worker_image.container import Container
+from worker_image.driver_process import DRIVER
+from worker_image.gateway_link import AttemptOver, GatewayLink, LinkError, insist
+from worker_image.head import Head
+from worker_image.ray_cluster import RayBroken
+from worker_image.reporting import LeaseLost, Reporter
+from worker_image.settings import Settings, is_loopback
+from worker_image.worker import Worker
+
+_GRACE_SECONDS = 5.0
+"""What the driver has between SIGTERM and SIGKILL."""
+_LAST_WORDS_SECONDS = 2.0
+"""What shipping the log and the events may take after a cancel."""
+
+
+class Exit(Enum):
+    """How a container ends; the value is its exit code."""
+
+    DONE = 0
+    REFUSED = 1
+    BROKEN = 2
+    LEASE_LOST = 3
+
+
+def main(scratch: Path, driver_command: Sequence[str] = DRIVER) -> int:
+    """Run this container; gives its exit code."""
+    return asyncio.run(supervise(Settings.take(), scratch, driver_command)).value
+
+
+async def supervise(settings: Settings, scratch: Path, driver_command: Sequence[str] = DRIVER) -> Exit:
+    """Fetch the order and follow it. What is still running then is for the caller to end."""
+    host = httpx.URL(settings.url).host
+    # No proxy stands between two processes of one machine, whatever the environment says.
+    async with httpx.AsyncClient(base_url=settings.url, trust_env=not is_loopback(host)) as client:
+        link = GatewayLink(client, settings.attempt, boot=secrets.token_hex(8))
+        try:
+            order = await insist(lambda: link.order(settings.bootstrap, settings.index), patience=settings.patience)
+        except AttemptOver:
+            return Exit.DONE
+        except LinkError as exc:
+            return _say(exc, Exit.REFUSED)
+        cancelled = asyncio.Event()
+        reporter = Reporter(link, order.lease, on_cancel=cancelled.set)
+        container = Container(settings, order, link, reporter, scratch)
+        flow = Head(container, driver_command) if order.role == "head" else Worker(container)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, cancelled.set)
+        return await _follow(container, flow, cancelled)
+
+
+async def _follow(container: Container, flow: Head | Worker, cancelled: asyncio.Event) -> Exit:
+    """Run the flow to its end, unless the lease, the attempt or a wish ends it first."""
+    main_task = asyncio.create_task(_to_the_end(container, flow))
+    wish = asyncio.create_task(cancelled.wait())
+    tasks = {main_task, wish, *map(asyncio.create_task, (container.reporter.run(), container.log.run()))}
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if wish in done:
+            main_task.cancel()
+            await _last_words(container, flow)
+        else:
+            await asyncio.gather(*done)
+    except AttemptOver:
+        return Exit.DONE
+    except LeaseLost as exc:
+        return _say(exc, Exit.LEASE_LOST)
+    except RayBroken as exc:
+        return _say(exc, Exit.BROKEN)
+    except LinkError as exc:
+        return _say(exc, Exit.REFUSED)
+    finally:
+        for task in tasks:
+            task.cancel()
+    return Exit.DONE
+
+
+async def _to_the_end(container: Container, flow: Head | Worker) -> None:
+    manifest = await flow.run()
+    await insist(container.log.flush, patience=container.order.lease)
+    await container.reporter.settled()
+    if manifest is not None:
+        await insist(lambda: container.link.commit(manifest), patience=container.order.lease)
+
+
+async def _last_words(container: Container, flow: Head | Worker) -> None:
+    await flow.end(_GRACE_SECONDS)
+    try:
+        async with asyncio.timeout(_LAST_WORDS_SECONDS):
+            await container.log.flush()
+            await container.reporter.settled()
+    except (TimeoutError, LinkError):
+        return  # the gateway has asked for the end, and has what it could take
+
+
+def _say(exc: Exception, code: Exit) -> Exit:
+    print(f"{type(exc).__name__}: {exc}", file=sys.stderr, flush=True)  # noqa: T201 - the platform keeps this
+    return code
