@@ -20,6 +20,8 @@ from flaregate.values import Stage, encode_value
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.planning import faults
 
+_FINGERPRINT = ("python", "cloudpickle", "scikit-learn", "numpy")
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:
@@ -147,7 +149,9 @@ def refuse(definition: JobDefinition) -> None:
 
 def _environment(blobs: Mapping[str, Staged]) -> dict[str, str]:
     """The versions that unpickling needs, where anything is pickled."""
-    return versions.here() if any(item.media_type == CLOUDPICKLE for item in blobs.values()) else {}
+    if not any(item.media_type == CLOUDPICKLE for item in blobs.values()):
+        return {}
+    return {name: found for name, found in versions.here().items() if name in _FINGERPRINT}
 
 
 def _changed_config(stage: Stage) -> dict[str, JsonValue]:

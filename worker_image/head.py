@@ -27,6 +27,7 @@ class Head:
         self._driver_command = driver_command
         self._driver: DriverProcess | None = None
         self._output: asyncio.Task[None] | None = None
+        self._has_work = asyncio.Event()
         self._ray_logs = RayWorkerLogs(container.ray_temp, container.log)
 
     async def run(self) -> Manifest:
@@ -89,13 +90,15 @@ class Head:
                 scratch=str(container.artifacts),
             )
         )
+        self._has_work.set()
 
     async def _watch_ray(self, ray: RayNode, driver: DriverProcess) -> None:
         container = self._container
         address = await ray.head_ready(_RAY_SECONDS)
         container.reached("ray_ready")
-        await driver.tell(RayReady(address=address))
         await insist(lambda: container.link.register_head(address), patience=container.order.lease)
+        await self._has_work.wait()
+        await driver.tell(RayReady(address=address))
         raise RayBroken(await ray.ended())
 
     async def _manifest(self, finished: Finished) -> Manifest:

@@ -24,7 +24,8 @@ _LINE_BYTES = 64 * 1024
 _RAYS_OWN_LINES = re.compile(
     rb"^(:(job_id|actor_name|task_name):"  # headers that Ray writes for its log monitor
     rb"|\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ [A-Z] \d+ \d+\] "  # its C++ log
-    rb"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\t(DEBUG|INFO|WARNING)\s)"  # its Python log
+    rb"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\t(DEBUG|INFO|WARNING)\s"  # its Python log
+    rb"|\*\*\* SIG[A-Z]+ received at time=|PC: @ +0x|    @ +0x)"  # its C++ stack when it ends a worker
 )
 
 Ship = Callable[[int, bytes], Awaitable[None]]
@@ -65,11 +66,13 @@ class ContainerLog:
 
     async def run(self) -> None:
         """Ship what is written, until cancelled. Raises what `ship` raises, except that the store is away."""
+        loop = asyncio.get_running_loop()
         wait = _WAITS[0]
         while True:
-            idle = not self._written.is_set()
+            shipped = loop.time()
             await self._written.wait()
-            wait = _WAITS[0] if idle else min(wait * 1.5, _WAITS[1])
+            silent = loop.time() - shipped > wait
+            wait = _WAITS[0] if silent else min(wait * 1.5, _WAITS[1])
             await _at_most(wait, self._full)
             try:
                 await self.flush()
@@ -80,8 +83,9 @@ class ContainerLog:
         """Ship all that has been written until now."""
         async with self._shipping:
             self._written.clear()
-            while self._buffer:
-                segment = bytes(self._buffer[:SEGMENT_BYTES])
+            end = self._start + len(self._buffer)
+            while self._start < end:
+                segment = bytes(self._buffer[: min(SEGMENT_BYTES, end - self._start)])
                 try:
                     await self._ship(self._start, segment)
                 except (GatewayAway, StoreRefused):

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import os
 import signal
 import sys
 import time
@@ -31,8 +30,7 @@ def end_descendants(patience: float = 5.0) -> bool:
     me = psutil.Process()
     end = time.monotonic() + patience
     while time.monotonic() < end:
-        reap()
-        living = me.children(recursive=True)
+        living = [child for child in me.children(recursive=True) if _alive(child)]
         if not living:
             return True
         for child in living:
@@ -42,8 +40,8 @@ def end_descendants(patience: float = 5.0) -> bool:
     return False
 
 
-def reap() -> None:
-    """Collect every child that has ended."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -36,7 +36,9 @@ class Exit(Enum):
 
 def main(scratch: Path, driver_command: Sequence[str] = DRIVER) -> int:
     """Run this container; gives its exit code."""
-    return asyncio.run(supervise(Settings.take(), scratch, driver_command)).value
+    # Not asyncio.run: it would close the loop and wait for tasks while the children are still there to be ended.
+    loop = asyncio.new_event_loop()
+    return loop.run_until_complete(supervise(Settings.take(), scratch, driver_command)).value
 
 
 async def supervise(settings: Settings, scratch: Path, driver_command: Sequence[str] = DRIVER) -> Exit:

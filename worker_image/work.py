@@ -19,6 +19,7 @@ class Work(PeerModel):
     attempt: int
     blobs: dict[str, str] = Field(description="Path of each staged blob, by sha256; every sum has been checked.")
     scratch: str = Field(description="A folder for artifacts; the supervisor removes it.")
+    join_deadline: float = Field(default=60, gt=0, description="Seconds to wait for `cluster.min_workers`.")
 
 
 class RayReady(PeerModel):

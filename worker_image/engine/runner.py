@@ -17,7 +17,7 @@ from worker_image.engine.prepare import Summary, prepare
 from worker_image.engine.rows import Parts
 from worker_image.engine.session import Context, Session
 from worker_image.engine.steps import run_step
-from worker_image.engine.tasks import ALL_ROWS, Done, Key, Task
+from worker_image.engine.tasks import Done, Key, Task
 
 
 class SaveFailed(Exception):
@@ -119,7 +119,7 @@ class SequentialRunner:
         return [leaf.report for leaf in results]
 
     def _keep(self, task: Task, step: Step, state: Any) -> None:
-        if task.fold == ALL_ROWS:
+        if task.keeps_state:
             self._states[step.digest] = state
 
     def release(self, keys: Collection[Key]) -> None:

@@ -44,6 +44,11 @@ class Task:
         """Where the runner keeps what a task above the leaves made."""
         return self.step.digest, self.fold
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether its fitted object is wanted beside its scores: where all rows train. It has one member then."""
+        return self.fold == ALL_ROWS
+
 
 @dataclass(frozen=True, slots=True)
 class Report:

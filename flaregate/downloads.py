@@ -1,0 +1,57 @@
+"""Where artifacts go: a file that is whole or not there, checked against its sum."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flaregate.errors import GatewayUnavailable, NoArtifact
+from flaregate_wire.jobs import ArtifactView
+
+
+class Sink:
+    """Takes the bytes of one artifact."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._sum = hashlib.sha256()
+
+    def restart(self) -> None:
+        """Begin again after a cut."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._sum = hashlib.sha256()
+
+    def write(self, piece: bytes) -> None:
+        """Take the next bytes."""
+        self._file.write(piece)
+        self._sum.update(piece)
+
+    def close(self) -> str:
+        """Finish; gives `sha256:…`."""
+        self._file.close()
+        return f"sha256:{self._sum.hexdigest()}"
+
+
+@contextmanager
+def into(path: Path, expected: ArtifactView) -> Iterator[Sink]:
+    """A sink whose bytes become the file at `path` if they are the ones expected."""
+    draft = path.with_name(f".{path.name}.part")
+    sink = Sink(draft)
+    try:
+        yield sink
+        if sink.close() != expected.sha256:
+            raise GatewayUnavailable(f"the artifact {expected.name!r} arrived damaged", retryable=True)
+        draft.replace(path)
+    finally:
+        sink.close()
+        draft.unlink(missing_ok=True)
+
+
+def named(artifacts: list[ArtifactView], name: str, job_id: str) -> ArtifactView:
+    """The artifact of this name; raises NoArtifact with the names that there are."""
+    for artifact in artifacts:
+        if artifact.name == name:
+            return artifact
+    there = ", ".join(repr(artifact.name) for artifact in artifacts) or "none"
+    raise NoArtifact(f"{job_id} has no artifact {name!r}; there are: {there}")

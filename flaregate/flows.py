@@ -1,0 +1,108 @@
+"""Operations of several requests, shared by the blocking and the awaiting client: generators of requests, no I/O."""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+
+from pydantic import ValidationError
+
+from flaregate.errors import GatewayUnavailable
+from flaregate.payload import Staged
+from flaregate.transport import calls
+from flaregate.transport.answers import read
+from flaregate.transport.links import Flow
+from flaregate_wire.blobs import BlobAnswer
+from flaregate_wire.definitions import JobDefinition
+from flaregate_wire.events import EVENT, OutcomeEvent
+from flaregate_wire.jobs import ArtifactPage, ArtifactView, JobPage, JobView, PlanView
+from flaregate_wire.states import State
+
+Sent = Callable[[str, int], None]
+"""Told how many bytes of a blob have gone."""
+Clock = Callable[[], float]
+_PAGE = 200
+
+
+def submitting(definition: JobDefinition, blobs: Mapping[str, Staged], key: str | None, sent: Sent) -> Flow[JobView]:
+    """Stage what is missing, then submit."""
+    for item in blobs.values():
+        yield from staging(item, sent)
+    answer = yield calls.submit(definition, key or uuid.uuid4().hex)
+    return read(JobView, answer)
+
+
+def staging(item: Staged, sent: Sent) -> Flow[None]:
+    """Ask for one blob, and send it if it is not there."""
+    answer = yield calls.offer(item)
+    offered = read(BlobAnswer, answer)
+    if not offered.exists:
+        if len(offered.upload) != 1:
+            raise GatewayUnavailable(f"the gateway wants {len(offered.upload)} parts of one upload", retryable=False)
+        yield calls.upload(offered.upload[0], calls.Body(item, lambda done: sent(item.sha256, done)))
+        yield calls.complete(item.sha256)
+    sent(item.sha256, item.size)
+
+
+def planning(definition: JobDefinition) -> Flow[PlanView]:
+    """What the job would do."""
+    answer = yield calls.plan(definition)
+    return read(PlanView, answer)
+
+
+def viewing(job_id: str) -> Flow[JobView]:
+    """The job as it is."""
+    answer = yield calls.job(job_id)
+    return read(JobView, answer)
+
+
+def cancelling(job_id: str) -> Flow[JobView]:
+    """Wish the job cancelled."""
+    answer = yield calls.cancel(job_id)
+    return read(JobView, answer)
+
+
+def waiting(job_id: str, timeout: float | None, clock: Clock = time.monotonic) -> Flow[JobView]:
+    """The job when it has ended; raises TimeoutError if that takes longer than `timeout` seconds."""
+    deadline = None if timeout is None else clock() + timeout
+    while True:
+        left = calls.LONG_POLL if deadline is None else max(0.0, min(calls.LONG_POLL, deadline - clock()))
+        started = clock()
+        answer = yield calls.job_when_done(job_id, left)
+        view = read(JobView, answer)
+        if view.state.terminal:
+            return view
+        if deadline is not None and clock() >= deadline:
+            raise TimeoutError(f"{job_id} is {view.state} after {timeout:g} s")
+        if clock() - started < min(1.0, left):  # the gateway did not hold the request
+            yield 1.0
+
+
+def listing(state: State | None, label: str | None, limit: int) -> Flow[list[JobView]]:
+    """The newest jobs."""
+    found: list[JobView] = []
+    cursor: str | None = None
+    while len(found) < limit:
+        answer = yield calls.jobs(state, label, min(_PAGE, limit - len(found)), cursor)
+        page = read(JobPage, answer)
+        found.extend(page.jobs)
+        cursor = page.next
+        if cursor is None:
+            break
+    return found
+
+
+def artifacts_of(job_id: str) -> Flow[list[ArtifactView]]:
+    """What the job left."""
+    answer = yield calls.artifacts(job_id)
+    return list(read(ArtifactPage, answer).artifacts)
+
+
+def collecting(job_id: str) -> Flow[list[OutcomeEvent]]:
+    """All outcomes of a job that has ended; of a candidate that two attempts ran, the last."""
+    answer = yield calls.results(job_id)
+    try:
+        events = [EVENT.validate_json(line) for line in answer.content.split(b"\n") if line.strip()]
+    except ValidationError as error:
+        raise GatewayUnavailable(f"the outcomes of {job_id} cannot be read: {error}", retryable=False) from error
+    found = {event.candidate: event for event in events if isinstance(event, OutcomeEvent)}
+    return [found[number] for number in sorted(found)]

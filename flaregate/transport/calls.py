@@ -1,0 +1,125 @@
+"""Every request that the SDK makes, as data. Nothing is sent here."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from flaregate.payload import Staged
+from flaregate_wire.blobs import BlobOffer, Transfer
+from flaregate_wire.definitions import JobDefinition
+from flaregate_wire.states import State
+
+JSON = {"Content-Type": "application/json"}
+LONG_POLL = 25
+"""Seconds that the gateway is asked to hold a request open."""
+_PIECE = 1024 * 1024
+
+Params = Mapping[str, str | int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Bytes to send in pieces; it may be sent again after a fault."""
+
+    item: Staged
+    sent: Callable[[int], None]
+    """Told how many bytes have gone, from 0 again when it is sent again."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        done = 0
+        self.sent(done)
+        for chunk in self.item.chunks:
+            view = memoryview(chunk)
+            for start in range(0, view.nbytes, _PIECE):
+                piece = bytes(view[start : start + _PIECE])
+                yield piece
+                done += len(piece)
+                self.sent(done)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The same for an asynchronous client."""
+        for piece in self:
+            yield piece
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request. Every one may be repeated: nothing happens twice."""
+
+    method: Literal["GET", "POST", "PUT"]
+    path: str
+    """Below the gateway's address; a whole URL where it is presigned."""
+    params: Params = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | Body | None = None
+    presigned: bool = False
+    """Sent without our token."""
+
+
+def submit(definition: JobDefinition, key: str) -> Call:
+    """Submit a job; the same key gives the same job."""
+    return Call("POST", "/v1/jobs", headers={**JSON, "Idempotency-Key": key}, content=_body(definition))
+
+
+def plan(definition: JobDefinition) -> Call:
+    """What the job would do."""
+    return Call("POST", "/v1/jobs:plan", headers=JSON, content=_body(definition))
+
+
+def _body(definition: JobDefinition) -> bytes:
+    return definition.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def job(job_id: str) -> Call:
+    """The job as it is."""
+    return Call("GET", f"/v1/jobs/{job_id}")
+
+
+def job_when_done(job_id: str, seconds: float = LONG_POLL) -> Call:
+    """The job when it has ended, or after some seconds as it is."""
+    return Call("GET", f"/v1/jobs/{job_id}", {"wait": seconds, "until": "done"})
+
+
+def jobs(state: State | None, label: str | None, limit: int, cursor: str | None) -> Call:
+    """A page of jobs, newest first."""
+    params: dict[str, str | int | float] = {"limit": limit}
+    given = {"state": state, "label": label, "cursor": cursor}
+    return Call("GET", "/v1/jobs", params | {name: str(value) for name, value in given.items() if value is not None})
+
+
+def cancel(job_id: str) -> Call:
+    """Wish the job cancelled."""
+    return Call("POST", f"/v1/jobs/{job_id}/cancel", headers=JSON, content=b"{}")
+
+
+def results(job_id: str) -> Call:
+    """The outcomes that there are, one JSON document a line."""
+    return Call("GET", f"/v1/jobs/{job_id}/results", headers={"Accept": "application/x-ndjson"})
+
+
+def artifacts(job_id: str) -> Call:
+    """What the job left in the store."""
+    return Call("GET", f"/v1/jobs/{job_id}/artifacts")
+
+
+def artifact(job_id: str, name: str) -> Call:
+    """The bytes of one artifact."""
+    return Call("GET", f"/v1/jobs/{job_id}/artifacts/{name}", headers={"Accept": "*/*"})
+
+
+def offer(item: Staged) -> Call:
+    """Ask whether a blob is there already."""
+    offered = BlobOffer(sha256=item.sha256, size=item.size, media_type=item.media_type)
+    return Call("POST", "/v1/blobs", headers=JSON, content=offered.model_dump_json().encode())
+
+
+def upload(transfer: Transfer, body: Body) -> Call:
+    """Send a blob where the gateway said."""
+    headers = {**transfer.headers, "Content-Length": str(body.item.size)}
+    method: Literal["PUT", "POST"] = "POST" if transfer.method == "POST" else "PUT"
+    return Call(method, transfer.url, headers=headers, content=body, presigned=True)
+
+
+def complete(sha256: str) -> Call:
+    """Say that all of a blob has been sent."""
+    return Call("POST", f"/v1/blobs/{sha256}:complete", headers=JSON, content=b"{}")

@@ -1,0 +1,62 @@
+"""What the gateway says of itself."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+
+from flaregate_wire.attempts import BATCH_EVENTS
+from flaregate_wire.events import EVENT_BYTES
+from flaregate_wire.jobs import Limit, Principal
+from flaregate_wire.limits import BATCH_BYTES, BLOB_BYTES, CANDIDATES, DEFINITION_BYTES, NODES, PATHS
+from flaregate_wire.problems import Code
+from gateway.api.bodies import SMALL
+from gateway.api.describe import problems
+from gateway.api.identity import User
+from gateway.api.jobs import answer, service_of
+from gateway.console.page import render
+
+router = APIRouter(tags=["about"])
+LIMITS = (
+    Limit(name="definition_bytes", value=DEFINITION_BYTES, unit="bytes"),
+    Limit(name="control_message", value=SMALL, unit="bytes"),
+    Limit(name="batch_bytes", value=BATCH_BYTES, unit="bytes"),
+    Limit(name="batch_events", value=BATCH_EVENTS, unit="events"),
+    Limit(name="event_bytes", value=EVENT_BYTES, unit="bytes"),
+    Limit(name="blob_bytes", value=BLOB_BYTES, unit="bytes"),
+    Limit(name="nodes", value=NODES, unit="nodes"),
+    Limit(name="paths", value=PATHS, unit="paths"),
+    Limit(name="candidates", value=CANDIDATES, unit="candidates"),
+)
+
+
+@router.get("/v1/limits", response_model=list[Limit], responses=problems())
+async def limits(who: User) -> list[Limit]:
+    """Every limit that the gateway enforces."""
+    return list(LIMITS)
+
+
+@router.get("/v1/me", response_model=Principal, responses=problems())
+async def me(who: User) -> Response:
+    """Who is asking."""
+    return answer(who)
+
+
+@router.get("/healthz", openapi_extra={"security": []})
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", openapi_extra={"security": []}, responses=problems(Code.UNAVAILABLE))
+async def readyz(request: Request) -> Response:
+    """Whether each thing that the gateway needs is there."""
+    found = await service_of(request).ready()
+    return JSONResponse({"status": "ok" if all(found.values()) else "not ready", **found}, 200 if all(found.values()) else 503)
+
+
+@router.get("/", openapi_extra={"security": []}, response_class=HTMLResponse)
+async def console() -> Response:
+    """The list of jobs, for a browser."""
+    body, policy = render()
+    return HTMLResponse(
+        body, headers={"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
+    )

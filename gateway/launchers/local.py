@@ -1,0 +1,239 @@
+"""Runs attempts as real processes of this machine: `python -m worker_image` for each container.
+
+Knows of worker_image its name and its environment variables, nothing else. A run's folder, `runs/<attempt>`, holds what
+must outlive the gateway: how many containers there are, each one's process and end, and what it printed.
+"""
+
+import asyncio
+import math
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+from gateway.launchers.base import (
+    CannotSee,
+    Capabilities,
+    Handle,
+    InstanceSighting,
+    LaunchFailed,
+    LaunchOrder,
+    LaunchRefused,
+    Phase,
+    Sighting,
+)
+from gateway.launchers.local_runs import Instance, Marker, Run, marked, members
+
+_WORKER = (sys.executable, "-m", "worker_image")
+_INHERITED = frozenset(
+    {"PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
+)
+_INHERITED_PREFIXES = ("LC_", "SSL_", "XDG_CACHE_")
+_DISTRIBUTIONS = ("cloudpickle", "ray", "scikit-learn", "numpy", "scipy")
+_KEPT_SECONDS = 24 * 3600.0
+"""How long the folder of an ended run is kept for who wants to read what it printed."""
+_SWEEPS = 50
+_SWEEP_PAUSE = 0.02
+
+T = TypeVar("T")
+
+
+class LocalLauncher:
+    """The launcher of the embedded gateway. One instance serves a home at a time."""
+
+    def __init__(
+        self,
+        home: Path,
+        inherited: Mapping[str, str],
+        *,
+        command: Sequence[str] = _WORKER,
+        lease: float = 60.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`inherited` is the gateway's own environment, of which containers get the little that they need."""
+        self._home = home.resolve()
+        self._command = tuple(command)
+        self._clock = clock
+        self._environment = {
+            name: value
+            for name, value in inherited.items()
+            if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
+        }
+        self._children: set[int] = set()
+        self._one_at_a_time = asyncio.Lock()
+        self.capabilities = Capabilities(
+            name="local",
+            peer_tcp=True,
+            max_cpus=float(psutil.cpu_count() or 1),
+            max_memory=psutil.virtual_memory().total,
+            gpus=0,
+            lease=lease,
+        )
+
+    def environment(self) -> Mapping[str, str]:
+        """Versions of this environment, in which the containers run too."""
+        return {"python": platform.python_version(), **{name: metadata.version(name) for name in _DISTRIBUTIONS}}
+
+    def handle(self, attempt: str) -> Handle:
+        return Handle(attempt=attempt, name=attempt)
+
+    async def launch(self, order: LaunchOrder) -> Handle:
+        """Start what has not been started for this attempt yet, by this gateway or by one before it."""
+        if order.cluster.gpus:
+            raise LaunchRefused("the local launcher has no GPUs")
+        await self._in_thread(self._launch, order)
+        return self.handle(order.attempt)
+
+    async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Sighting]:
+        """What is alive. The end of a container is told only when nothing that it started is left."""
+        try:
+            return await self._in_thread(lambda: {handle: self._sighting(handle) for handle in handles})
+        except OSError as exc:
+            raise CannotSee(str(exc)) from exc
+
+    async def stop(self, handle: Handle, *, force: bool = False) -> None:
+        """SIGTERM to each supervisor; with `force`, SIGKILL to it and to everything that it started."""
+        await self._in_thread(self._stop, handle, force)
+
+    async def list(self) -> Collection[Handle]:
+        """Every attempt of this home of which a process is alive, whoever started it."""
+        return await self._in_thread(self._list)
+
+    async def _in_thread(self, work: Callable[..., T], *given: object) -> T:
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(work, *given)
+
+    def _run(self, attempt: str) -> Run:
+        return Run(self._home / "runs" / attempt)
+
+    def _marker(self, attempt: str, index: int) -> Marker:
+        return Marker(home=str(self._home), attempt=attempt, index=index)
+
+    def _launch(self, order: LaunchOrder) -> None:
+        run = self._run(order.attempt)
+        try:
+            if not run.exists():
+                self._forget_old_runs()
+            run.intend(order.cluster.instances)
+            known = self._instances(order.attempt, run)
+            for index in range(order.cluster.instances):
+                if index not in known:
+                    self._start(order, run, index)
+        except OSError as exc:
+            raise LaunchFailed(f"cannot start a process: {exc}") from exc
+
+    def _start(self, order: LaunchOrder, run: Run, index: int) -> None:
+        environment = {
+            **self._environment,
+            "FLAREGATE_URL": order.gateway_url,
+            "FLAREGATE_ATTEMPT": order.attempt,
+            "FLAREGATE_INDEX": str(index),
+            "FLAREGATE_BOOTSTRAP": order.bootstrap,
+            "FLAREGATE_RUN": str(self._marker(order.attempt, index)),
+        }
+        with run.output(index).open("ab") as output:
+            child = subprocess.Popen(  # noqa: S603 - our own program
+                self._command,
+                cwd=run.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._children.add(child.pid)
+        child.returncode = 0  # it may outlive this object, which must neither warn of that nor take the exit code
+        run.record(Instance(index=index, pid=child.pid, created=psutil.Process(child.pid).create_time()))
+
+    def _instances(self, attempt: str, run: Run) -> dict[int, Instance]:
+        """What has been started. A gateway that was killed between start and record left a marker to find it by."""
+        known, intended = run.instances(), run.intended()
+        if len(known) < intended:
+            for process, marker in members({self._marker(attempt, index) for index in range(intended)}):
+                if marker.index not in known and process.pid == os.getsid(process.pid):
+                    found = Instance(index=marker.index, pid=process.pid, created=process.create_time())
+                    known[marker.index] = found
+                    run.record(found)
+        return known
+
+    def _sighting(self, handle: Handle) -> Sighting:
+        run = self._run(handle.attempt)
+        instances = self._instances(handle.attempt, run) if run.exists() else {}
+        return Sighting(tuple(self._look(handle.attempt, run, instances[index]) for index in sorted(instances)))
+
+    def _look(self, attempt: str, run: Run, instance: Instance) -> InstanceSighting:
+        if instance.ended is None:
+            if instance.process() is not None:
+                return InstanceSighting(instance.index, Phase.RUNNING, started=instance.started)
+            self._sweep(attempt, [instance])
+            now = self._clock().timestamp()
+            instance = replace(instance, ended=now, exit_code=self._exit_code(instance.pid))
+            run.record(instance)
+        ended = datetime.fromtimestamp(instance.ended or 0.0, UTC)
+        return InstanceSighting(instance.index, Phase.ENDED, instance.started, ended, instance.exit_code)
+
+    def _exit_code(self, pid: int) -> int | None:
+        """The exit code of a child of this very process, once it has ended; the kernel tells it to nobody else."""
+        if pid not in self._children:
+            return None
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if not ended:
+            return None
+        self._children.remove(pid)
+        return os.waitstatus_to_exitcode(status)
+
+    def _stop(self, handle: Handle, force: bool) -> None:  # noqa: FBT001
+        run = self._run(handle.attempt)
+        instances = list(self._instances(handle.attempt, run).values()) if run.exists() else []
+        instances = [instance for instance in instances if instance.ended is None]
+        if force:
+            self._sweep(handle.attempt, instances)
+            return
+        for instance in instances:
+            process = instance.process()
+            if process is not None:
+                _signal(process, signal.SIGTERM)
+
+    def _sweep(self, attempt: str, instances: Sequence[Instance]) -> None:
+        """SIGKILL all that belongs to these containers, until nothing is left of them."""
+        markers = {self._marker(attempt, instance.index) for instance in instances}
+        found = members(markers, instances)
+        for _ in range(_SWEEPS):
+            if not found:
+                return
+            for process, _marker in found:
+                _signal(process, signal.SIGKILL)
+            time.sleep(_SWEEP_PAUSE)
+            found = members(markers, instances)
+        raise CannotSee(f"processes of {attempt} do not end: {[process.pid for process, _ in found]}")
+
+    def _list(self) -> Collection[Handle]:
+        home = str(self._home)
+        attempts = {marker.attempt for _, marker in marked() if marker is not None and marker.home == home}
+        return [self.handle(attempt) for attempt in sorted(attempts)]
+
+    def _forget_old_runs(self) -> None:
+        horizon = self._clock().timestamp() - _KEPT_SECONDS
+        for folder in (self._home / "runs").glob("*"):
+            instances = Run(folder).instances().values()
+            ends = [instance.ended or math.inf for instance in instances] or [folder.stat().st_mtime]
+            if max(ends) < horizon:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    """Signal exactly this process: psutil refuses if the pid has passed to another one."""
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)

@@ -1,0 +1,218 @@
+"""What is peculiar to the launcher that starts processes of this machine; the contract is in tests/contracts."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import psutil
+import pytest
+
+from gateway.launchers.base import CannotSee, LaunchFailed, LaunchRefused, Phase
+from gateway.launchers.local import LocalLauncher
+from gateway.launchers.local_runs import Instance, Marker, Run
+from tests.contracts.launchers import order
+
+SLEEPS = "import time; time.sleep(600)"
+
+
+@pytest.fixture
+async def make(tmp_path):
+    """Launchers of one home; each further one is a restarted gateway."""
+
+    def launcher(program=SLEEPS, inherited=None, **options):
+        options = {"command": (sys.executable, "-c", program), **options}
+        return LocalLauncher(tmp_path / "home", inherited or {"PATH": os.environ["PATH"]}, **options)
+
+    yield launcher
+    last = launcher()
+    for handle in await last.list():
+        await last.stop(handle, force=True)
+
+
+async def gone(launcher, handle, seconds=5.0):
+    async with asyncio.timeout(seconds):
+        while not (seen := (await launcher.observe([handle]))[handle]).gone:
+            await asyncio.sleep(0.02)
+    return seen
+
+
+def output(tmp_path, attempt, index=0):
+    return (tmp_path / "home" / "runs" / attempt / f"{index}.log").read_text()
+
+
+async def test_a_container_gets_its_variables_and_little_else(make, tmp_path):
+    inherited = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "FLAREGATE_TOKEN": "canary", "AWS_SECRET": "canary"}
+    launcher = make("import os, json; print(json.dumps(dict(os.environ)))", inherited)
+    asked = order("j1-a", workers=0)
+    await gone(launcher, await launcher.launch(asked))
+    environment = json.loads(output(tmp_path, "j1-a"))
+    environment.pop("LC_CTYPE", None)
+    assert environment == {
+        "PATH": os.environ["PATH"],
+        "LC_ALL": "C.UTF-8",
+        "FLAREGATE_URL": asked.gateway_url,
+        "FLAREGATE_ATTEMPT": "j1-a",
+        "FLAREGATE_INDEX": "0",
+        "FLAREGATE_BOOTSTRAP": asked.bootstrap,
+        "FLAREGATE_RUN": f"{tmp_path}/home/j1-a/0",
+    }
+
+
+async def test_a_gateway_killed_between_start_and_record_finds_what_it_started(make, tmp_path):
+    asked = order(workers=1)
+    handle = await make().launch(asked)
+    folder = tmp_path / "home" / "runs" / asked.attempt
+    before = Run(folder).instances()
+    (folder / "1.json").unlink()
+    restarted = make()
+    seen = (await restarted.observe([handle]))[handle]
+    assert [i.phase for i in seen.instances] == [Phase.RUNNING, Phase.RUNNING]
+    (folder / "0.json").unlink()
+    await make().launch(asked)
+    assert Run(folder).instances() == before
+
+
+async def test_only_what_is_missing_is_started(make, tmp_path):
+    asked = order(workers=1)
+    handle = await make().launch(asked)
+    folder = tmp_path / "home" / "runs" / asked.attempt
+    before = Run(folder).instances()
+    (folder / "1.json").unlink()
+    psutil.Process(before[1].pid).kill()
+    os.waitpid(before[1].pid, 0)
+    await make().launch(asked)
+    after = Run(folder).instances()
+    assert after[0] == before[0]
+    assert after[1].pid != before[1].pid
+    await make().stop(handle, force=True)
+
+
+async def test_the_exit_code_is_that_of_a_signal_or_unknown_to_a_restarted_gateway(make):
+    launcher = make()
+    first, second = [await launcher.launch(order(f"j-{n}", workers=0)) for n in (1, 2)]
+    await launcher.stop(first, force=True)
+    assert (await gone(launcher, first)).head.exit_code == -signal.SIGKILL
+    restarted = make()
+    await restarted.stop(second, force=True)
+    assert (await gone(restarted, second)).head.exit_code is None
+
+
+async def test_a_pid_that_another_process_has_now_is_left_alone(make, tmp_path):
+    with subprocess.Popen([sys.executable, "-c", SLEEPS]) as stranger:
+        launcher = make()
+        handle = await launcher.launch(order("j-1", workers=0))
+        await launcher.stop(handle, force=True)
+        run = Run(tmp_path / "home" / "runs" / "j-1")
+        run.record(Instance(index=0, pid=stranger.pid, created=psutil.Process(stranger.pid).create_time() - 100))
+        await launcher.stop(handle)
+        assert (await launcher.observe([handle]))[handle].gone
+        await launcher.stop(handle, force=True)
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+@pytest.mark.parametrize(
+    "escape",
+    [
+        "subprocess.Popen([sys.executable, '-c', SLEEPS], start_new_session=True)",  # its own session
+        "subprocess.Popen([sys.executable, '-c', SLEEPS], env={})",  # no marker
+        "subprocess.Popen(['sh', '-c', 'setsid sleep 600 &'])",  # no parent
+    ],
+)
+@pytest.mark.parametrize("way", ["force", "its first process is killed"])
+async def test_nothing_outlives_a_run(make, tmp_path, escape, way):
+    before = set(psutil.pids())
+    launcher = make(
+        f"import subprocess, sys, time; SLEEPS = {SLEEPS!r}; {escape}; print('ready', flush=True); {SLEEPS}"
+    )
+    handle = await launcher.launch(order("j-1", workers=0))
+    async with asyncio.timeout(5):
+        while "ready" not in output(tmp_path, "j-1"):
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.1)
+    home = str(tmp_path / "home")
+    mine = [
+        p
+        for pid in set(psutil.pids()) - before
+        if (p := alive(pid)) and (p.pid == first_pid(tmp_path) or child(p, tmp_path, home))
+    ]
+    assert len(mine) == 2
+    if way == "force":
+        await launcher.stop(handle, force=True)
+    else:
+        os.kill(first_pid(tmp_path), signal.SIGKILL)
+    assert (await gone(launcher, handle)).gone
+    assert [process.pid for process in mine if alive(process.pid)] == []
+
+
+def first_pid(tmp_path):
+    return Run(tmp_path / "home" / "runs" / "j-1").instances()[0].pid
+
+
+def child(process, tmp_path, home):
+    try:
+        marked = process.environ().get("FLAREGATE_RUN", "").startswith(home)
+        return marked or os.getsid(process.pid) == first_pid(tmp_path)
+    except (psutil.Error, ProcessLookupError):
+        return False
+
+
+def alive(pid):
+    try:
+        process = psutil.Process(pid)
+        return process if process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+async def test_another_home_s_runs_are_not_its_own(make, tmp_path):
+    other = LocalLauncher(tmp_path / "other", {"PATH": os.environ["PATH"]}, command=(sys.executable, "-c", SLEEPS))
+    handle = await other.launch(order("j-1"))
+    launcher = make()
+    assert list(await launcher.list()) == []
+    await launcher.stop(handle, force=True)
+    assert not (await other.observe([handle]))[handle].gone
+    await other.stop(handle, force=True)
+
+
+async def test_folders_of_old_runs_are_removed(make, tmp_path):
+    now = datetime.now(UTC)
+    launcher = make("pass", clock=lambda: now)
+    await gone(launcher, await launcher.launch(order("j-old", workers=0)))
+    alive = await make(SLEEPS).launch(order("j-alive", workers=0))
+    later = make("pass", clock=lambda: now + timedelta(days=2))
+    await later.launch(order("j-new", workers=0))
+    assert {path.name for path in (tmp_path / "home" / "runs").iterdir()} == {"j-alive", "j-new"}
+    await later.stop(alive, force=True)
+
+
+async def test_what_it_cannot_do_is_refused(make, tmp_path):
+    asked = order()
+    with pytest.raises(LaunchRefused, match="GPU"):
+        await make().launch(order(cluster=asked.cluster.model_copy(update={"gpus": 1})))
+    with pytest.raises(LaunchFailed, match="no-such-program"):
+        await make(command=("/no-such-program",)).launch(asked)
+
+
+async def test_a_folder_that_cannot_be_read_is_no_sighting(make, tmp_path):
+    launcher = make("pass")
+    handle = await launcher.launch(order("j-1", workers=0))
+    await gone(launcher, handle)
+    (tmp_path / "home" / "runs" / "j-1" / "0.json").unlink()
+    (tmp_path / "home" / "runs" / "j-1" / "0.json").mkdir()
+    with pytest.raises(CannotSee):
+        await launcher.observe([handle])
+
+
+@pytest.mark.parametrize("text", ["", "x", "a/b", "a/b/c"])
+def test_a_foreign_marker_is_none(text):
+    assert Marker.read(text) is None
+
+
+def test_a_marker_is_read_back():
+    marker = Marker("/home/of/it", "j1-1", 3)
+    assert Marker.read(str(marker)) == marker
