@@ -20,8 +20,8 @@ START_SECONDS = 40.0
 END_SECONDS = 15.0
 _NEEDED = ("gateway", "fastapi", "uvicorn", "sqlalchemy")
 _LINES = 15
-_children: "list[subprocess.Popen[bytes]]" = []
-"""Gateways that we started; one that others still hold open outlives our interest in it."""
+_children: "dict[Path, list[subprocess.Popen[bytes]]]" = {}
+"""Processes that we started, to be waited for when the last program lets their home go."""
 
 
 @dataclass(slots=True)
@@ -33,8 +33,6 @@ class Opened:
     embedded: bool
     home: Path
     _opener: IO[bytes]
-    child: "subprocess.Popen[bytes] | None" = None
-    """The gateway, where this process started it."""
 
     def close(self) -> None:
         """Let go; if we were the last, wait until the gateway has gone."""
@@ -45,8 +43,9 @@ class Opened:
             deadline = time.monotonic() + END_SECONDS
             while _locked(self.home / "lock") and time.monotonic() < deadline and not _held_by_others(self.home):
                 time.sleep(0.05)
-        if self.child is not None and not _locked(self.home / "lock"):
-            self.child.wait(END_SECONDS)
+        if not _locked(self.home / "lock"):
+            for child in _children.pop(self.home, ()):
+                child.wait(END_SECONDS)
 
 
 def open_gateway(home: Path, *, start: bool = True) -> Opened:
@@ -57,13 +56,13 @@ def open_gateway(home: Path, *, start: bool = True) -> Opened:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     opener = _opener(home)
     try:
-        found, child = _found_or_started(home) if start else (_staying(home), None)
+        found = _found_or_started(home) if start else _staying(home)
         token = (home / "token").read_text().strip()
     except BaseException:  # whatever it is, Ctrl-C too: a file that nobody locks keeps no gateway alive, but litters
         opener.close()
         Path(opener.name).unlink(missing_ok=True)
         raise
-    return Opened(found["url"], token, bool(found.get("embedded")), home, opener, child)
+    return Opened(found["url"], token, bool(found.get("embedded")), home, opener)
 
 
 def _staying(home: Path) -> dict[str, Any]:
@@ -76,8 +75,8 @@ def _staying(home: Path) -> dict[str, Any]:
     return found
 
 
-def _found_or_started(home: Path) -> "tuple[dict[str, Any], subprocess.Popen[bytes] | None]":
-    """What the gateway wrote of itself, and its process if it is our child.
+def _found_or_started(home: Path) -> dict[str, Any]:
+    """What the gateway wrote of itself, found or started.
 
     Of two processes that start one at once, one gets the home's lock; the other's child ends and the first is used.
     """
@@ -86,11 +85,11 @@ def _found_or_started(home: Path) -> "tuple[dict[str, Any], subprocess.Popen[byt
     while time.monotonic() < deadline:
         found = _live(home)
         if found is not None:
-            return found, child if child is not None and found.get("pid") == child.pid else None
+            return found
         if not _locked(home / "lock"):
             if child is None:
                 child = _start(home)
-                _children.append(child)
+                _children.setdefault(home, []).append(child)
             elif child.poll() is not None:
                 raise GatewayUnavailable(_death(home, child.returncode), retryable=False)
         time.sleep(0.05)
@@ -134,7 +133,10 @@ def _live(home: Path) -> dict[str, Any] | None:
 
 
 def _start(home: Path) -> "subprocess.Popen[bytes]":
-    """Start it in a session of its own, so that Ctrl-C at the terminal is ours alone to answer."""
+    """Start it in a session of its own, so that Ctrl-C at the terminal is ours alone to answer.
+
+    `-P`: a folder called gateway where the user works is not the gateway.
+    """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise GatewayUnavailable(
@@ -145,7 +147,7 @@ def _start(home: Path) -> "subprocess.Popen[bytes]":
     environment = child_environment(FLAREGATE_EMBEDDED="true", FLAREGATE_HOME=str(home), FLAREGATE_PORT="0")
     with (home / "gateway.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "gateway"],
+            [sys.executable, "-P", "-m", "gateway"],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from flaregate.errors import Refused
 from flaregate.imports import import_path, resolve
 from flaregate.origin import release_of
-from flaregate.payload import encode_payload, unpack
+from flaregate.payload import CannotPack, encode_payload, unpack
 from flaregate.signatures import estimator_signature, function_signature
 from flaregate.values import Blobs, Stage, decode_value, encode_object, encode_value
 from flaregate_wire.definitions import Code, EstimatorNode, FunctionNode
@@ -48,7 +48,10 @@ def check_runnable(name: str, obj: Any) -> None:
 def encode_node(name: str, obj: Any, stage: Stage) -> EstimatorNode | FunctionNode:
     """A node with its signature; raises Refused for what is neither an estimator nor a function."""
     check_runnable(name, obj)
-    source = _source(obj, stage)
+    try:
+        source = _source(obj, stage)
+    except CannotPack as error:
+        raise Refused(f"node {name!r}: {error}") from error
     shared = {"name": name, **source, "code": _releases(source)}
     if is_estimator(obj):
         return EstimatorNode.model_validate({**shared, "kind": "estimator", "signature": estimator_signature(obj)})

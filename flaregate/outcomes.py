@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from flaregate.axes import OwnAxes
 from flaregate.errors import AmbiguousBest, NoArtifact
+from flaregate.tables import cv_results
 from flaregate.values import decode_value
 from flaregate_wire.definitions import Action, JobDefinition
 from flaregate_wire.events import ErrorDetail, OutcomeEvent, WarningDetail
@@ -160,8 +161,6 @@ class Result:
 
     def table(self) -> Any:
         """A pandas table of one row a candidate, with the columns of scikit-learn's `cv_results_`."""
-        from flaregate.tables import cv_results  # noqa: PLC0415 - pandas is imported there
-
         return cv_results(self.outcomes)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import cloudpickle
 
+from flaregate.errors import Refused
 from flaregate.origin import is_local
 
 NPY = "application/x-npy"
@@ -25,6 +26,10 @@ _PROTOCOL = 5
 _NUMERIC = "biufc"
 _SPARSE_FORMATS = frozenset({"csr", "csc", "coo", "bsr", "dia"})
 _registering = Lock()
+
+
+class CannotPack(Refused):
+    """An object holds something that no other process can have: a lock, an open file, a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +79,12 @@ def _local_modules_by_value() -> Iterator[None]:
 
 
 def pack(obj: Any) -> bytes:
-    """Pickle anything; classes and functions of the user's own modules by value."""
-    with _local_modules_by_value():
-        data: bytes = cloudpickle.dumps(obj, protocol=_PROTOCOL)
+    """Pickle anything; classes and functions of the user's own modules by value. Raises CannotPack."""
+    try:
+        with _local_modules_by_value():
+            data: bytes = cloudpickle.dumps(obj, protocol=_PROTOCOL)
+    except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
+        raise CannotPack(f"{type(obj).__name__} cannot be pickled: {error}") from error
     return data
 
 

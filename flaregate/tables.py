@@ -2,12 +2,29 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from flaregate.errors import FlaregateError
+from flaregate_wire.events import ErrorDetail
 
-if TYPE_CHECKING:
-    from flaregate.outcomes import Outcome
+
+class Row(Protocol):
+    """What a table needs of an outcome."""
+
+    @property
+    def candidate(self) -> int: ...
+    @property
+    def path(self) -> tuple[str, ...]: ...
+    @property
+    def params(self) -> dict[str, Any]: ...
+    @property
+    def scores(self) -> dict[str, Any] | None: ...
+    @property
+    def train_scores(self) -> dict[str, Any] | None: ...
+    @property
+    def times(self) -> dict[str, Any]: ...
+    @property
+    def error(self) -> ErrorDetail | None: ...
 
 
 class PandasMissing(FlaregateError):
@@ -20,7 +37,7 @@ def ranks(means: Sequence[float | None]) -> list[int]:
     return [1 + sum(other > mean for other in known) for mean in known]
 
 
-def cv_results(outcomes: Sequence["Outcome"]) -> Any:
+def cv_results(outcomes: Sequence[Row]) -> Any:
     """One row an outcome. Parameters that an outcome's path has not are missing values."""
     try:
         import pandas as pd  # noqa: PLC0415 - only where a table is asked for
@@ -33,7 +50,7 @@ def cv_results(outcomes: Sequence["Outcome"]) -> Any:
     return table
 
 
-def _row(outcome: "Outcome") -> dict[str, Any]:
+def _row(outcome: Row) -> dict[str, Any]:
     row: dict[str, Any] = {"candidate": outcome.candidate, "path": outcome.path}
     for kind in ("fit", "score"):
         folds = outcome.times.get(f"{kind}_folds")

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -88,7 +89,11 @@ def encode_object(obj: Any, stage: Stage) -> tuple[str, dict[str, JsonValue]] | 
 
     params = {name: encode_value(item, keep) for name, item in changed_params(obj).items()}
     try:
-        again = type(obj)(**{name: decode_value(item, lambda sha: kept[sha].read()) for name, item in params.items()})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a deprecated class has warned the user already
+            again = type(obj)(
+                **{name: decode_value(item, lambda sha: kept[sha].read()) for name, item in params.items()}
+            )
     except Exception:  # noqa: BLE001 - the class is the user's: whatever it raises, it does not round-trip
         return None
     if not same(obj, again):

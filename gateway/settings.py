@@ -56,3 +56,8 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite:///{self.home / 'gateway.db'}"
+
+
+def inherited() -> dict[str, str]:
+    """This process' environment, of which the local launcher passes a little on."""
+    return dict(os.environ)

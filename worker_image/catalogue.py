@@ -36,9 +36,8 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = {path: made.model_dump(mode="json", exclude_defaults=True) for path, made in signatures().items()}
-    catalogue = {"scikit-learn": version("scikit-learn"), "estimators": dict(sorted(found.items()))}
-    rows = ",\n".join(f"{json.dumps(path)}: {json.dumps(row)}" for path, row in catalogue["estimators"].items())
-    sys.stdout.write(f'{{"scikit-learn": {json.dumps(catalogue["scikit-learn"])}, "estimators": {{\n{rows}\n}}}}\n')
+    rows = ",\n".join(f"{json.dumps(path)}: {json.dumps(row)}" for path, row in sorted(found.items()))
+    sys.stdout.write(f'{{"scikit-learn": "{version("scikit-learn")}", "estimators": {{\n{rows}\n}}}}\n')
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import quote
 
 from flaregate.payload import Staged
 from flaregate_wire.blobs import BlobOffer, Transfer
@@ -104,7 +105,7 @@ def artifacts(job_id: str) -> Call:
 
 def artifact(job_id: str, name: str) -> Call:
     """The bytes of one artifact."""
-    return Call("GET", f"/v1/jobs/{job_id}/artifacts/{name}", headers={"Accept": "*/*"})
+    return Call("GET", f"/v1/jobs/{job_id}/artifacts/{quote(name, safe='')}", headers={"Accept": "*/*"})
 
 
 def offer(item: Staged) -> Call:

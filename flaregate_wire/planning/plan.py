@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from pydantic import JsonValue
 
@@ -79,6 +80,11 @@ class Plan:
 
     def __iter__(self) -> Iterator[Candidate]:
         return (self.candidate(index) for index in range(len(self)))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many candidates each path has."""
+        return tuple(stop - start for start, stop in pairwise(self._starts))
 
     def axes_of(self, path: Path) -> tuple[Axis, ...]:
         """The axes that touch a path, by node and then by parameter."""

@@ -1,6 +1,6 @@
 """What the gateway says of itself."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from flaregate_wire.attempts import BATCH_EVENTS
@@ -10,7 +10,7 @@ from flaregate_wire.limits import BATCH_BYTES, BLOB_BYTES, CANDIDATES, DEFINITIO
 from flaregate_wire.problems import Code
 from gateway.api.bodies import SMALL
 from gateway.api.describe import problems
-from gateway.api.identity import User
+from gateway.api.identity import User, user
 from gateway.api.jobs import answer, service_of
 from gateway.console.page import render
 
@@ -28,8 +28,8 @@ LIMITS = (
 )
 
 
-@router.get("/v1/limits", response_model=list[Limit], responses=problems())
-async def limits(who: User) -> list[Limit]:
+@router.get("/v1/limits", response_model=list[Limit], responses=problems(), dependencies=[Depends(user)])
+async def limits() -> list[Limit]:
     """Every limit that the gateway enforces."""
     return list(LIMITS)
 
@@ -50,7 +50,9 @@ async def healthz() -> dict[str, str]:
 async def readyz(request: Request) -> Response:
     """Whether each thing that the gateway needs is there."""
     found = await service_of(request).ready()
-    return JSONResponse({"status": "ok" if all(found.values()) else "not ready", **found}, 200 if all(found.values()) else 503)
+    return JSONResponse(
+        {"status": "ok" if all(found.values()) else "not ready", **found}, 200 if all(found.values()) else 503
+    )
 
 
 @router.get("/", openapi_extra={"security": []}, response_class=HTMLResponse)

@@ -58,5 +58,3 @@ def create(parts: Parts | None, hosts: Collection[str] = (), lifespan: Lifespan 
         return described
 
     return app
-
-

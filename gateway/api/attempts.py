@@ -36,13 +36,21 @@ def _same_boot(who: Container, boot: str) -> None:
 
 @router.get("/order", response_model=Order, responses=_OVER)
 async def order(
-    request: Request, attempt: Starting, boot: Boot, index: Annotated[int, Query(ge=0, description="0 is the head.")] = 0
+    request: Request,
+    attempt: Starting,
+    boot: Boot,
+    index: Annotated[int, Query(ge=0, description="0 is the head.")] = 0,
 ) -> Response:
     """Exchange the bootstrap code for the order; the same boot may repeat it."""
     return answer(await service_of(request).order(attempt, index, boot))
 
 
-@router.put("/head", status_code=204, responses=_OVER, openapi_extra=takes(HeadAddress, {"boot": "b1", "address": "127.0.0.1:6379"}))
+@router.put(
+    "/head",
+    status_code=204,
+    responses=_OVER,
+    openapi_extra=takes(HeadAddress, {"boot": "b1", "address": "127.0.0.1:6379"}),
+)
 async def register(request: Request, who: Asking) -> Response:
     """The head says where it listens."""
     head = await read(request, HeadAddress)
@@ -88,7 +96,9 @@ async def objects(request: Request, who: Asking) -> Response:
     return answer(await service_of(request).objects(who, await read(request, ObjectsRequest)))
 
 
-@router.post("/commit", status_code=204, responses=_OVER, openapi_extra=takes(Manifest, {"boot": "b1", "succeeded": True}))
+@router.post(
+    "/commit", status_code=204, responses=_OVER, openapi_extra=takes(Manifest, {"boot": "b1", "succeeded": True})
+)
 async def commit(request: Request, who: Asking) -> Response:
     """Take the manifest: exactly one for each job."""
     manifest = await read(request, Manifest)

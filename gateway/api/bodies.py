@@ -6,8 +6,8 @@ from typing import TypeVar
 from fastapi import Request
 from pydantic import BaseModel
 
-from gateway.jobs.errors import Refusal, TooLarge
 from flaregate_wire.problems import Code
+from gateway.jobs.errors import Refusal, TooLarge
 
 Model = TypeVar("Model", bound=BaseModel)
 SMALL = 1024 * 1024

@@ -1,4 +1,4 @@
-"""Stands before every route: Host, Origin and media type. A web page must not reach the gateway by rebinding or a form."""
+"""Checks Host, Origin and media type before every route: no web page gets in by rebinding or a form."""
 
 from collections.abc import Collection
 from urllib.parse import urlsplit

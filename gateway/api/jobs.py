@@ -111,7 +111,11 @@ async def page(
     return answer(found, headers={"Link": link} if link else None)
 
 
-@router.get("/jobs/{job}", response_model=JobView, responses=problems(Code.NOT_FOUND) | {304: {"description": "It has not changed since."}})
+@router.get(
+    "/jobs/{job}",
+    response_model=JobView,
+    responses=problems(Code.NOT_FOUND) | {304: {"description": "It has not changed since."}},
+)
 async def show(
     request: Request,
     who: User,
@@ -162,10 +166,16 @@ def _accepted(request: Request, *offered: str) -> str:
 def _stream(request: Request, chunks: AsyncIterator[bytes], media_type: str) -> StreamingResponse:
     pace: Pace = request.app.state.pace
     body = paced(chunks, pace, sse=media_type == SSE)
-    return StreamingResponse(body, media_type=media_type, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    return StreamingResponse(
+        body, media_type=media_type, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
 
 
-@router.get("/jobs/{job}/events", responses=problems(Code.NOT_FOUND, Code.NOT_ACCEPTABLE) | {200: {"content": {SSE: {}, NDJSON: {}}}}, response_class=StreamingResponse)
+@router.get(
+    "/jobs/{job}/events",
+    responses=problems(Code.NOT_FOUND, Code.NOT_ACCEPTABLE) | {200: {"content": {SSE: {}, NDJSON: {}}}},
+    response_class=StreamingResponse,
+)
 async def events(
     request: Request,
     who: User,
@@ -180,14 +190,22 @@ async def events(
     return _stream(request, await service_of(request).stream(who.tenant, job, start, form), media_type)
 
 
-@router.get("/jobs/{job}/results", responses=problems(Code.NOT_FOUND, Code.NOT_ACCEPTABLE) | {200: {"content": {NDJSON: {}}}}, response_class=StreamingResponse)
+@router.get(
+    "/jobs/{job}/results",
+    responses=problems(Code.NOT_FOUND, Code.NOT_ACCEPTABLE) | {200: {"content": {NDJSON: {}}}},
+    response_class=StreamingResponse,
+)
 async def results(request: Request, who: User, job: str, after: After = 0) -> Response:
     """Follow a job's outcomes, one JSON document a line, until it ends."""
     media_type = _accepted(request, NDJSON)
     return _stream(request, await service_of(request).stream(who.tenant, job, after, "outcomes"), media_type)
 
 
-@router.get("/jobs/{job}/logs", responses=problems(Code.NOT_FOUND) | {200: {"content": {"text/plain": {}}}}, response_class=StreamingResponse)
+@router.get(
+    "/jobs/{job}/logs",
+    responses=problems(Code.NOT_FOUND) | {200: {"content": {"text/plain": {}}}},
+    response_class=StreamingResponse,
+)
 async def logs(
     request: Request,
     who: User,
@@ -196,7 +214,7 @@ async def logs(
     role: Annotated[Literal["head", "worker"] | None, Query(description="Only the head's, or the workers'.")] = None,
     attempt: Annotated[int | None, Query(ge=1, description="Only this attempt; default: all.")] = None,
     tail: Annotated[int | None, Query(ge=0, le=100_000, description="Only the last lines.")] = None,
-    follow: Annotated[bool, Query(description="Go on until the job ends.")] = False,
+    follow: Annotated[bool, Query(description="Go on until the job ends.")] = False,  # noqa: FBT002 - by name only
 ) -> Response:
     """What the job's code has printed, as text."""
     wanted: dict[str, Any] = {"index": index, "role": role, "attempt": attempt, "tail": tail, "follow": follow}
@@ -210,7 +228,9 @@ async def artifacts(request: Request, who: User, job: str) -> Response:
     return answer(await service_of(request).artifacts(who.tenant, job))
 
 
-@router.get("/jobs/{job}/artifacts/{name}", status_code=307, responses=problems(Code.NOT_FOUND), response_class=RedirectResponse)
+@router.get(
+    "/jobs/{job}/artifacts/{name}", status_code=307, responses=problems(Code.NOT_FOUND), response_class=RedirectResponse
+)
 async def artifact(request: Request, who: User, job: str, name: str) -> Response:
     """Download an artifact: the answer redirects to a presigned URL."""
     view, transfer = await service_of(request).artifact(who.tenant, job, name)

@@ -1,5 +1,7 @@
 """Blobs for users, and the presigned objects of a store that has no URLs of its own."""
 
+from contextlib import suppress
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
@@ -23,7 +25,8 @@ _EXAMPLE = {"sha256": "sha256:" + "0" * 64, "size": 1024, "media_type": "applica
     status_code=201,
     response_model=BlobAnswer,
     openapi_extra=takes(BlobOffer, _EXAMPLE),
-    responses=problems(Code.INVALID_REQUEST, Code.TOO_LARGE) | {200: {"description": "It is there.", "model": BlobAnswer}},
+    responses=problems(Code.INVALID_REQUEST, Code.TOO_LARGE)
+    | {200: {"description": "It is there.", "model": BlobAnswer}},
 )
 async def offer(request: Request, who: User) -> Response:
     """Say whether something is staged already, or where to send it."""
@@ -42,7 +45,9 @@ def _signed(request: Request) -> tuple[Store, UrlSigner]:
     return request.app.state.store, request.app.state.signer
 
 
-@router.get("/objects/{key:path}", responses=problems(Code.NOT_FOUND, Code.URL_EXPIRED), response_class=StreamingResponse)
+@router.get(
+    "/objects/{key:path}", responses=problems(Code.NOT_FOUND, Code.URL_EXPIRED), response_class=StreamingResponse
+)
 async def get_object(request: Request, key: str) -> Response:
     """Read an object by a presigned URL; a range is honoured."""
     store, signer = _signed(request)
@@ -58,13 +63,13 @@ async def get_object(request: Request, key: str) -> Response:
     return StreamingResponse(store.get(key, start=start, stop=stop), 206, headers, "application/octet-stream")
 
 
-@router.put("/objects/{key:path}", status_code=204, responses=problems(Code.URL_EXPIRED, Code.BLOB_MISMATCH, Code.TOO_LARGE))
+@router.put(
+    "/objects/{key:path}", status_code=204, responses=problems(Code.URL_EXPIRED, Code.BLOB_MISMATCH, Code.TOO_LARGE)
+)
 async def put_object(request: Request, key: str) -> Response:
     """Write an object by a presigned URL: once, whole, and of the size and sum that were signed."""
     store, signer = _signed(request)
     expected = signer.check("PUT", key, request.query_params)
-    try:
+    with suppress(ObjectExists):  # the same request again: what stands there was sent with the same signature
         await store.put(key, pieces(request, BLOB_BYTES, "blob_bytes"), if_absent=True, expected=expected)
-    except ObjectExists:
-        pass  # the same request again: what stands there was sent with the same signature
     return Response(status_code=204)

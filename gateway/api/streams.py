@@ -1,4 +1,4 @@
-"""Streams that stay alive, end when they are old, and can be resumed: every byte a client keeps is the same after cuts."""
+"""Streams that stay alive, and end when they are old; a resumed one goes on with the very next byte."""
 
 import asyncio
 import contextlib

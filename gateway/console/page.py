@@ -68,5 +68,8 @@ show(); setInterval(show, 2000);
 def render() -> tuple[str, str]:
     """The page, and the content security policy that lets its own script and style run and nothing else."""
     nonce = secrets.token_urlsafe(16)
-    policy = f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    policy = (
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
+        "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    )
     return _PAGE.format(nonce=nonce), policy

@@ -100,7 +100,9 @@ def _lost(attempt: AttemptRecord, sighting: Sighting | None, now: datetime, rule
         head = sighting.head
         if head is None or head.phase is Phase.ENDED:
             code = "" if head is None or head.exit_code is None else f" with exit code {head.exit_code}"
-            return Verdict(State.FAILED, now, Reason.HEAD_LOST, f"the head's process ended{code} before it had committed")
+            return Verdict(
+                State.FAILED, now, Reason.HEAD_LOST, f"the head's process ended{code} before it had committed"
+            )
     if 0 not in attempt.boots:
         if now >= (attempt.launched or attempt.created) + timedelta(seconds=rules.launch_timeout):
             message = f"the head did not report in {rules.launch_timeout:g} seconds"
@@ -113,9 +115,7 @@ def _lost(attempt: AttemptRecord, sighting: Sighting | None, now: datetime, rule
     return None
 
 
-def _end(
-    attempt: AttemptRecord, verdict: Verdict, sighting: Sighting | None, now: datetime, rules: Rules
-) -> Action:
+def _end(attempt: AttemptRecord, verdict: Verdict, sighting: Sighting | None, now: datetime, rules: Rules) -> Action:
     """Remove what is left: politely where the head may still have something to say, then by force."""
     if sighting is not None and sighting.gone and (attempt.stopped is not None or sighting.instances):
         return Leave()

@@ -16,9 +16,7 @@ def prefix(job: JobRecord, attempt: AttemptRecord) -> str:
     return f"tenants/{job.tenant}/jobs/{job.id}/attempts/{attempt.number}/"
 
 
-def take_in(
-    job: JobRecord, attempt: AttemptRecord | None, index: int, batch: EventBatch, now: datetime
-) -> Move:
+def take_in(job: JobRecord, attempt: AttemptRecord | None, index: int, batch: EventBatch, now: datetime) -> Move:
     """Append the events that are new and renew the lease.
 
     Raises SequenceGap where events are missing, AttemptOver for an attempt that is over or fenced.
@@ -26,7 +24,9 @@ def take_in(
     attempt = live(job, attempt)
     expected = attempt.expected.get(index, 0)
     if batch.first > expected:
-        raise SequenceGap(f"events {expected} to {batch.first - 1} of container {index} are missing; send from {expected}")
+        raise SequenceGap(
+            f"events {expected} to {batch.first - 1} of container {index} are missing; send from {expected}"
+        )
     new = batch.events[expected - batch.first :]
     attempt = replace(attempt, renewed=now, expected={**attempt.expected, index: expected + len(new)})
     events: list[Event] = []

@@ -207,9 +207,7 @@ def close(job: JobRecord, verdict: Verdict, now: datetime) -> Move:
     usage = UsageEvent(
         time=now, attempt=job.attempts, vcpu_seconds=job.usage.vcpu_seconds, gib_seconds=job.usage.gib_seconds
     )
-    end = EndEvent(
-        time=now, attempt=job.attempts, state=verdict.state, reason=verdict.reason, message=verdict.message
-    )
+    end = EndEvent(time=now, attempt=job.attempts, state=verdict.state, reason=verdict.reason, message=verdict.message)
     timeline = {"done": now, **job.timeline, "gone": now}
     return Move(replace(job, ended=now, conditions=(), timeline=timeline), events=(event, usage, end))
 

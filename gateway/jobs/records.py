@@ -89,8 +89,6 @@ class JobRecord:
     timeline: dict[str, datetime] = field(default_factory=dict)
     attempts: int = 0
     last_event: int = 0
-    archived: bool = False
-    """Its events are one object in the store."""
     version: int = 1
 
 

@@ -23,7 +23,6 @@ jobs = Table(
     Column("tenant", String(64), nullable=False),
     Column("state", String(16), nullable=False),
     Column("active", Boolean, nullable=False),
-    Column("archived", Boolean, nullable=False),
     Column("created", String(32), nullable=False),
     Column("record", Text, nullable=False),
     Column("definition", LargeBinary, nullable=False),

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flaregate_wire.blobs import Transfer
-from gateway.stores.base import ANYTHING, Expected, KeyRefused, Method, ObjectExists, ObjectInfo, ObjectMismatch, ObjectMissing
+from gateway.stores.base import (
+    ANYTHING,
+    Expected,
+    KeyRefused,
+    Method,
+    ObjectExists,
+    ObjectInfo,
+    ObjectMismatch,
+    ObjectMissing,
+)
 
 PIECE = 1024 * 1024
 _KEY = re.compile(r"[\w.=+@-]+(/[\w.=+@-]+)*", re.ASCII)
@@ -71,7 +80,7 @@ class FolderStore:
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         base = self._path(prefix.rstrip("/"))
-        for path in await asyncio.to_thread(lambda: [path for path in base.rglob("*") if path.is_file()]):
+        for path in await asyncio.to_thread(lambda: [found for found in base.rglob("*") if found.is_file()]):
             try:
                 info = await asyncio.to_thread(_info, path, path.relative_to(self._objects).as_posix())
             except ObjectMissing:

@@ -34,7 +34,9 @@ class UrlSigner:
             params["sha256"] = expected.sha256
         params["signature"] = self._signature(key, params)
         headers = {"Content-Type": "application/octet-stream"} if method == "PUT" else {}
-        return Transfer(method=method, url=f"{self.base_url}/v1/objects/{quote(key)}?{urlencode(params)}", headers=headers)
+        return Transfer(
+            method=method, url=f"{self.base_url}/v1/objects/{quote(key)}?{urlencode(params)}", headers=headers
+        )
 
     def check(self, method: str, key: str, params: Mapping[str, str]) -> Expected:
         """What a signed request may send. Raises UrlRefused."""

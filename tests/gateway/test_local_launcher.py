@@ -35,7 +35,7 @@ async def make(tmp_path):
 
 async def gone(launcher, handle, seconds=5.0):
     async with asyncio.timeout(seconds):
-        while not (seen := (await launcher.observe([handle]))[handle]).gone:
+        while not (seen := (await launcher.observe([handle]))[handle]).gone:  # noqa: ASYNC110 - a process has no event
             await asyncio.sleep(0.02)
     return seen
 
@@ -83,7 +83,7 @@ async def test_only_what_is_missing_is_started(make, tmp_path):
     before = Run(folder).instances()
     (folder / "1.json").unlink()
     psutil.Process(before[1].pid).kill()
-    os.waitpid(before[1].pid, 0)
+    os.waitpid(before[1].pid, 0)  # noqa: ASYNC222 - it has been killed
     await make().launch(asked)
     after = Run(folder).instances()
     assert after[0] == before[0]
@@ -102,7 +102,7 @@ async def test_the_exit_code_is_that_of_a_signal_or_unknown_to_a_restarted_gatew
 
 
 async def test_a_pid_that_another_process_has_now_is_left_alone(make, tmp_path):
-    with subprocess.Popen([sys.executable, "-c", SLEEPS]) as stranger:
+    with subprocess.Popen([sys.executable, "-c", SLEEPS]) as stranger:  # noqa: ASYNC220 - at once
         launcher = make()
         handle = await launcher.launch(order("j-1", workers=0))
         await launcher.stop(handle, force=True)
@@ -131,7 +131,7 @@ async def test_nothing_outlives_a_run(make, tmp_path, escape, way):
     )
     handle = await launcher.launch(order("j-1", workers=0))
     async with asyncio.timeout(5):
-        while "ready" not in output(tmp_path, "j-1"):
+        while "ready" not in output(tmp_path, "j-1"):  # noqa: ASYNC110 - a process has no event
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.1)
     home = str(tmp_path / "home")

@@ -16,16 +16,31 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC).isoformat()
 
 def problem(code, detail=None, errors=(), **headers):
     body = Problem(
-        title=code, status=STATUS[code], detail=detail or MEANING[code], code=code, retryable=code in RETRYABLE,
+        title=code,
+        status=STATUS[code],
+        detail=detail or MEANING[code],
+        code=code,
+        retryable=code in RETRYABLE,
         errors=errors,
     )
     return httpx.Response(STATUS[code], content=body.model_dump_json(), headers={"content-type": MEDIA_TYPE, **headers})
 
 
 def outcome(number, candidate, **more):
-    return {"id": number, "type": "outcome", "time": NOW, "attempt": 1, "candidate": candidate, "path": ["tree"],
-            "axes": [["tree", "max_depth", candidate + 1]], "scores": {"score": [0.5, 0.5 + candidate / 10]},
-            "mean": 0.5 + candidate / 20, "std": candidate / 20, "times": {"fit": 0.1, "fit_folds": [0.1, 0.1]}, **more}
+    return {
+        "id": number,
+        "type": "outcome",
+        "time": NOW,
+        "attempt": 1,
+        "candidate": candidate,
+        "path": ["tree"],
+        "axes": [["tree", "max_depth", candidate + 1]],
+        "scores": {"score": [0.5, 0.5 + candidate / 10]},
+        "mean": 0.5 + candidate / 20,
+        "std": candidate / 20,
+        "times": {"fit": 0.1, "fit_folds": [0.1, 0.1]},
+        **more,
+    }
 
 
 def end(number, state="succeeded", **more):
@@ -114,27 +129,32 @@ class Double:
         if path == "/v1/jobs":
             return httpx.Response(200, json={"jobs": [self.view("job-1", "succeeded")]})
         _, _, _, job, *rest = path.split("/")
-        if job != "job-1":
-            return problem("not_found")
+        return self._of_job(request, rest) if job == "job-1" else problem("not_found")
+
+    def _of_job(self, request, rest):
         match rest:
             case []:
                 self.running -= 1
-                return httpx.Response(200, json=self.view(job, "running" if self.running >= 0 else None))
+                return httpx.Response(200, json=self.view("job-1", "running" if self.running >= 0 else None))
             case ["cancel"]:
                 self.more = {"state": "cancelled", "reason": "cancelled_by_user"}
-                return httpx.Response(202, json=self.view(job))
+                return httpx.Response(202, json=self.view("job-1"))
             case ["events"]:
                 return self._stream(request)
             case ["results"]:
                 lines = [json.dumps(event) for event in self.events if event["type"] == "outcome"]
                 return httpx.Response(200, content="\n".join(lines) + "\n")
             case ["artifacts"]:
-                listed = [{"name": name, "media_type": "x/y", "size": len(data), "sha256": digest_bytes(data)}
-                          for name, data in self.artifacts.items()]
-                return httpx.Response(200, json={"artifacts": listed})
+                return httpx.Response(200, json={"artifacts": self._artifacts()})
             case ["artifacts", name]:
                 return httpx.Response(307, headers={"location": f"http://store.test/{name}"})
-        raise AssertionError(path)
+        raise AssertionError(rest)
+
+    def _artifacts(self):
+        return [
+            {"name": name, "media_type": "x/y", "size": len(data), "sha256": digest_bytes(data)}
+            for name, data in self.artifacts.items()
+        ]
 
     def _submit(self, request):
         self.definition = JobDefinition.model_validate_json(request.content)
@@ -153,8 +173,14 @@ class Double:
 
     def view(self, job, state=None):
         return {
-            "id": job, "name": "small", "action": self.definition.action if self.definition else "search",
-            "project": "default", "labels": {}, "state": state or "succeeded", "created": NOW, "version": 1,
+            "id": job,
+            "name": "small",
+            "action": self.definition.action if self.definition else "search",
+            "project": "default",
+            "labels": {},
+            "state": state or "succeeded",
+            "created": NOW,
+            "version": 1,
             "cluster": {"topology": "single", "workers": 0, "min_workers": 0, "cpus": 1, "memory": 1, "why": "small"},
             "definition": json.loads(self.definition.model_dump_json(by_alias=True)) if self.definition else None,
             **({} if state else self.more),

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import socket
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -84,12 +86,15 @@ class GatewayDouble:
                 self.end_headers()
                 self.wfile.write(answer)
 
-            do_GET = do_PUT = do_POST = _do
+            do_GET = do_PUT = do_POST = _do  # noqa: N815 - the names http.server looks for
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             allow_reuse_address = True
-            connections = set()
+
+            def __init__(self, *given):
+                self.connections = set()
+                super().__init__(*given)
 
             def get_request(self):
                 got = super().get_request()
@@ -105,15 +110,11 @@ class GatewayDouble:
         self._thread.start()
 
     def go_away(self):
-        import socket
-
         self._server.shutdown()
         self._server.server_close()
         for connection in self._server.connections:
-            try:
+            with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
         self._thread.join()
 
     def __enter__(self):

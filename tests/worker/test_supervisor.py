@@ -168,21 +168,21 @@ def test_killing_either_first_process_ends_the_other_and_all_below(gateway_doubl
     for victim in ("keeper", "supervisor"):
         double = gateway_double()
         with container(double, driver=driver) as process:
-            until(lambda: double.log())
+            until(double.log)
             stray = psutil.Process(int(double.log()))
             keeper = psutil.Process(process.pid)
             (supervisor,) = keeper.children()
             (keeper if victim == "keeper" else supervisor).kill()
             process.wait(5)
             until(lambda: descendants_of(process.pid) == [], 3)
-            until(lambda: not stray.is_running(), 3)
+            stray.wait(3)
 
 
 def test_output_reaches_a_reader_within_a_second_and_a_chatty_job_makes_few_segments(gateway_double, container):
     double = gateway_double()
     driver = "\nprint('begun at', time.time())\ntime.sleep(1)\nfor i in range(3000): print('x' * 100); time.sleep(0.001)\nfinish()"
     with container(double, driver=driver) as process:
-        until(lambda: double.log())
+        until(double.log)
         assert time.time() - float(double.log().split()[2]) < 0.6
         assert process.wait(30) == 0
     assert len(double.log()) > 300_000

@@ -14,16 +14,16 @@ from tests.worker.conftest import descendants_of, until
 
 WHERE = """
 import ray
-ray.init(address=address, log_to_driver=False, logging_level="error")
+ray.init(address=address, _node_ip_address=address.split(":")[0], log_to_driver=False, logging_level="error")
 @ray.remote(num_cpus=1)
 def where(i):
-    time.sleep(0.3)
+    time.sleep(0.1)
     print("task", i)
     return ray.util.get_node_ip_address()
 end = time.monotonic() + 30
 nodes = set()
 while len(nodes) < NODES and time.monotonic() < end:
-    nodes |= set(ray.get([where.remote(i) for i in range(2 * NODES)]))
+    nodes |= set(ray.get([where.remote(i) for i in range(40)]))
 print("nodes", sorted(nodes))
 """
 
@@ -69,7 +69,9 @@ except Exception as exc:
     print(type(exc).__name__)
 """
     environment = {"PATH": os.environ["PATH"], "RAY_AUTH_MODE": "token", **environment}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_ray_refuses_who_has_no_token_and_nothing_outlives_a_killed_first_process(gateway_double, container):

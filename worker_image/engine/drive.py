@@ -48,14 +48,14 @@ class Drive:
         running = 0
         while True:
             running += self._submit(schedule, sink, running)
+            if schedule.releases:
+                self.runner.release(tuple(schedule.releases))
+                schedule.releases.clear()
             if not running:
                 return
             for done in self.runner.wait():
                 running -= 1
                 self._take_in(schedule, sink, done)
-            if schedule.releases:
-                self.runner.release(tuple(schedule.releases))
-                schedule.releases.clear()
             sink.pause()
 
     def _submit(self, schedule: Schedule, sink: Sink, running: int) -> int:

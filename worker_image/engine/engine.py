@@ -151,7 +151,8 @@ class _Outcomes:
 
     def _count(self, node: str, report: Report) -> None:
         self.progress.done += 1
-        self.progress.fits[node] += report.fitted
+        if report.fitted:
+            self.progress.fits[node] += 1
         if report.inner_fits:
             self.progress.inner_fits[node] += report.inner_fits
 
@@ -232,7 +233,8 @@ class _Refit:
         self.progress.say()
 
     def _count(self, node: str, report: Report) -> None:
-        self.progress.refits[node] += report.fitted
+        if report.fitted:
+            self.progress.refits[node] += 1
 
 
 def _unsaved(error: SaveFailed) -> ErrorDetail:

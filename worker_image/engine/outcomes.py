@@ -21,12 +21,22 @@ def number(value: float) -> JsonValue:
     return value if math.isfinite(value) else {"$float": str(value)}
 
 
+def _plain(value: JsonValue) -> float:
+    return float(value["$float"] if isinstance(value, dict) else math.nan if value is None else value)  # type: ignore[arg-type]
+
+
 def chosen_scorer(definition: JobDefinition) -> str | None:
     """The scorer whose mean ranks candidates; None where several score and none is named."""
     names = scorer_names(definition)
     if isinstance(definition.refit, str):
         return definition.refit
     return names[0] if len(names) == 1 else None
+
+
+def mean_and_std(scores: Sequence[float]) -> tuple[float, float]:
+    """As scikit-learn's tables have them."""
+    with np.errstate(invalid="ignore"):
+        return float(np.mean(scores)), float(np.std(scores))
 
 
 @dataclass(slots=True)
@@ -71,8 +81,9 @@ class Tally:
         if outcome.error is not None:
             self.failed += 1
             self.first_error = self.first_error or outcome.error
-        if isinstance(outcome.mean, float) and not math.isnan(outcome.mean):
-            place = (-outcome.mean, outcome.candidate)
+        mean = _plain(outcome.mean)
+        if not math.isnan(mean):
+            place = (-mean, outcome.candidate)
             self.best = place if self.best is None else min(self.best, place)
 
     def _outcome(self, index: int, reports: Sequence[Report]) -> OutcomeEvent:
@@ -80,7 +91,7 @@ class Tally:
         steps = self.plan.steps(candidate)
         scores = _by_name([report.scores for report in reports])
         means = (scores or {}).get(chosen_scorer(self.plan.definition) or "")
-        mean, std = (float(np.mean(means)), float(np.std(means))) if means else (math.nan, math.nan)
+        mean, std = mean_and_std(means or (math.nan,))
         every = [self.above[key] for fold in self.folds for key in _keys(steps, fold) if key in self.above]
         error = next((report.error for report in reports if report.error is not None), None)
         outcome = OutcomeEvent(

@@ -1,0 +1,120 @@
+"""Live events: one encoded log for each job that is being read, a cursor for each reader, one wake-up for all.
+
+A queue for each reader would encode, copy and wake once for each of them and each event; this does it once for all.
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal, assert_never
+
+from gateway.jobs.batches import Batch
+from gateway.jobs.repository import SqlRepository, Written
+
+KEPT_BYTES = 4 * 1024 * 1024
+"""Of a job's newest events, kept while it is read; who is further behind reads them from the database."""
+PAGE_BYTES = 1024 * 1024
+
+Form = Literal["sse", "ndjson", "outcomes"]
+"""Server-sent events; a JSON document a line; the same of outcomes alone."""
+
+
+class Channel:
+    """A job that someone reads or waits for."""
+
+    def __init__(self) -> None:
+        self.readers = 0
+        self._batches: list[Batch] = []
+        self._size = 0
+        self._woken = asyncio.Event()
+
+    @property
+    def woken(self) -> asyncio.Event:
+        """Set at the next change. Take it before looking at what it announces."""
+        return self._woken
+
+    def tell(self, batch: Batch | None) -> None:
+        """Keep a batch and wake all that wait."""
+        if batch is not None:
+            if self._batches and self._batches[-1].last + 1 != batch.first:
+                self._batches, self._size = [], 0
+            self._batches.append(batch)
+            self._size += len(batch.lines)
+            while self._size > KEPT_BYTES and len(self._batches) > 1:
+                self._size -= len(self._batches.pop(0).lines)
+        woken, self._woken = self._woken, asyncio.Event()
+        woken.set()
+
+    def after(self, cursor: int) -> Sequence[Batch] | None:
+        """The batches after a cursor; None where they are not all here."""
+        if not self._batches or self._batches[0].first > cursor + 1:
+            return None
+        start = bisect_right(self._batches, cursor, key=lambda batch: batch.last)
+        return [batch.after(cursor) for batch in self._batches[start:]]
+
+
+class Feed:
+    """All channels. A channel exists while it has readers."""
+
+    def __init__(self, repository: SqlRepository) -> None:
+        self._repository = repository
+        self._channels: dict[str, Channel] = {}
+        repository.listen(self._publish)
+
+    def _publish(self, written: Written) -> None:
+        channel = self._channels.get(written.job.id)
+        if channel is not None:
+            channel.tell(written.batch)
+
+    def join(self, job: str) -> Channel:
+        """Read or wait for a job; `leave` must follow."""
+        channel = self._channels.setdefault(job, Channel())
+        channel.readers += 1
+        return channel
+
+    def leave(self, job: str) -> None:
+        """The reader has gone."""
+        channel = self._channels[job]
+        channel.readers -= 1
+        if not channel.readers:
+            del self._channels[job]
+
+    async def read(self, job: str, after: int, form: Form) -> AsyncIterator[bytes]:
+        """The events after an id, as they come, until the job's last; in constant memory however slow the reader is."""
+        channel = self.join(job)
+        try:
+            while True:
+                woken = channel.woken
+                found = channel.after(after)
+                if found is None:
+                    found = await self._repository.events(job, after, PAGE_BYTES)
+                for batch in found:
+                    after = batch.last
+                    encoded = _encoded(batch, form)
+                    if encoded:
+                        yield encoded
+                    if batch.ends:
+                        return
+                if not found:
+                    if await self._over(job, after):
+                        return
+                    await woken.wait()
+        finally:
+            self.leave(job)
+
+    async def _over(self, job: str, after: int) -> bool:
+        """Whether the reader has had all that will ever come."""
+        current = await self._repository.current(job)
+        return current is None or (current[0].state.terminal and after >= current[0].last_event)
+
+
+def _encoded(batch: Batch, form: Form) -> bytes:
+    match form:
+        case "sse":
+            return batch.sse
+        case "ndjson":
+            return batch.lines
+        case "outcomes":
+            return batch.outcomes
+        case _:
+            assert_never(form)

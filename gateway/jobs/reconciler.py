@@ -1,0 +1,239 @@
+"""The loop between what is recorded and what the platform says. `decide` says what to do; here it is done."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from flaregate_wire.states import Reason, State
+from gateway.jobs import decisions as d
+from gateway.jobs import moves
+from gateway.jobs.keys import Keys
+from gateway.jobs.records import AttemptRecord, Instance, JobRecord, Verdict
+from gateway.jobs.repository import Change, SqlRepository, Written
+from gateway.launchers.base import CannotSee, Handle, Launcher, LaunchFailed, LaunchOrder, LaunchRefused, Sighting
+
+log = logging.getLogger(__name__)
+WORKERS = 8
+MOST_STEPS = 20
+"""Steps that one job takes in a row at most; what is left waits for the next tick."""
+UNSEEN = "platform_unseen"
+REFUSED = "launch_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """Seconds between looks while jobs are active, and between searches for runs that no job owns."""
+
+    tick: float
+    reap: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the platform said, and when it was asked."""
+
+    sighting: Sighting
+    asked: datetime
+
+
+def _last(how: Callable[[JobRecord, AttemptRecord], moves.Move | None]) -> Change:
+    """A change that needs an attempt; a job without one is left as it is."""
+    return lambda job, last: None if last is None else how(job, last)
+
+
+class Reconciler:
+    """Brings every job to its end. One deduplicating queue; no job is worked at twice at once."""
+
+    def __init__(
+        self,
+        repository: SqlRepository,
+        launcher: Launcher,
+        keys: Keys,
+        change: Callable[[str, Change], Awaitable[Written | None]],
+        rules: d.Rules,
+        cadence: Cadence,
+        gateway_url: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._repository = repository
+        self._launcher = launcher
+        self._keys = keys
+        self._change = change
+        self._rules = rules
+        self._cadence = cadence
+        self._url = gateway_url
+        self._now = clock
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._waiting: set[str] = set()
+        self._working: set[str] = set()
+        self._active: set[str] = set()
+        self._seen: dict[str, Seen] = {}
+        self._stirred = asyncio.Event()
+
+    def nudge(self, job: str) -> None:
+        """Look at a job soon; one that is in the queue already is not put there again."""
+        self._active.add(job)
+        self._stirred.set()
+        if job not in self._waiting:
+            self._waiting.add(job)
+            self._queue.put_nowait(job)
+
+    @property
+    def idle(self) -> bool:
+        """Whether every job has ended."""
+        return not self._active
+
+    async def run(self) -> None:
+        """Take up every job that has not ended, and go on until cancelled."""
+        for job in await self._repository.active():
+            self.nudge(job)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(self._work())
+            group.create_task(self._look())
+            group.create_task(self._reap())
+
+    async def _look(self) -> None:
+        """One question to the platform a tick for all jobs; none while nothing is active."""
+        while True:
+            if not self._active:
+                self._stirred.clear()
+                await self._stirred.wait()
+            handles = await self._handles()
+            if handles:
+                await self._observe(handles)
+            for job in tuple(self._active):
+                self.nudge(job)
+            await asyncio.sleep(self._cadence.tick)
+
+    async def _handles(self) -> dict[Handle, str]:
+        found: dict[Handle, str] = {}
+        for job in tuple(self._active):
+            current = await self._repository.current(job)
+            if current is not None and current[1] is not None and current[1].gone is None:
+                found[self._launcher.handle(current[1].id)] = job
+        return found
+
+    async def _observe(self, handles: dict[Handle, str]) -> None:
+        asked = self._now()
+        try:
+            seen = await self._launcher.observe(tuple(handles))
+        except CannotSee as error:
+            message = str(error) or "the platform gave no answer"
+            self._seen.clear()
+            for job in handles.values():
+                await self._change(job, lambda record, _: moves.condition(record, UNSEEN, asked, message))
+            return
+        self._seen = {handle.attempt: Seen(sighting, asked) for handle, sighting in seen.items()}
+        for job in handles.values():
+            await self._change(job, lambda record, _: moves.condition(record, UNSEEN, asked, None))
+
+    async def _work(self) -> None:
+        while True:
+            job = await self._queue.get()
+            self._waiting.discard(job)
+            if job in self._working:
+                continue  # the next tick brings it back
+            self._working.add(job)
+            try:
+                await self._advance(job)
+            except Exception:  # one job's fault must not stop the others; the next tick tries again
+                log.exception("%s could not be advanced", job)
+            finally:
+                self._working.discard(job)
+
+    async def _advance(self, job: str) -> None:
+        for _ in range(MOST_STEPS):
+            current = await self._repository.current(job)
+            if current is None or current[0].state.terminal:
+                self._active.discard(job)
+                return
+            record, attempt = current
+            sighting = await self._metered(job, attempt)
+            action = d.decide(record, attempt, sighting, self._now(), self._rules)
+            if isinstance(action, d.Wait) or not await self._do(action, record, attempt):
+                return
+
+    async def _metered(self, job: str, attempt: AttemptRecord | None) -> Sighting | None:
+        """What was seen since the attempt was last launched or stopped; anything older may be about its past."""
+        seen = None if attempt is None else self._seen.get(attempt.id)
+        if attempt is None or seen is None or attempt.gone is not None:
+            return None
+        if seen.asked < max(filter(None, (attempt.created, attempt.launched, attempt.stopped))):
+            return None
+        instances = {
+            item.index: Instance(item.started, item.ended)
+            for item in seen.sighting.instances
+            if item.started is not None
+        }
+        if instances:
+            await self._change(job, _last(lambda record, last: moves.sighted(record, last, instances)))
+        return seen.sighting
+
+    async def _do(self, action: d.Action, record: JobRecord, attempt: AttemptRecord | None) -> bool:
+        """Carry an action out; gives whether there may be more to do at once."""
+        now = self._now()
+        match action:
+            case d.Begin():
+                return await self._change(record.id, lambda job, last: moves.begin(job, last, now)) is not None
+            case d.Close(verdict):
+                return await self._change(record.id, lambda job, _: moves.close(job, verdict, now)) is not None
+            case d.Rule(verdict):
+                return await self._rule(record.id, verdict)
+            case _ if attempt is None:
+                return False
+            case d.Launch():
+                return await self._launch(record, attempt)
+            case d.Stop(force):
+                await self._launcher.stop(self._launcher.handle(attempt.id), force=force)
+                await self._change(
+                    record.id, _last(lambda job, last: moves.stopped(job, last, self._now(), force=force))
+                )
+                return False
+            case d.Leave():
+                lease = self._rules.lease
+                self._seen.pop(attempt.id, None)
+                return (
+                    await self._change(record.id, _last(lambda job, last: moves.leave(job, last, now, lease=lease)))
+                    is not None
+                )
+            case _:
+                return False
+
+    async def _rule(self, job: str, verdict: Verdict) -> bool:
+        return await self._change(job, lambda record, last: moves.rule(record, last, verdict)) is not None
+
+    async def _launch(self, record: JobRecord, attempt: AttemptRecord) -> bool:
+        order = LaunchOrder(
+            job=record.id,
+            attempt=attempt.id,
+            tenant=record.tenant,
+            cluster=record.cluster,
+            gateway_url=self._url,
+            bootstrap=self._keys.bootstrap(attempt.id),
+            max_seconds=record.timeout,
+        )
+        try:
+            await self._launcher.launch(order)
+        except LaunchRefused as error:
+            return await self._rule(record.id, Verdict(State.FAILED, self._now(), Reason.PLATFORM_ERROR, str(error)))
+        except LaunchFailed as error:
+            message = str(error)
+            await self._change(record.id, lambda job, _: moves.condition(job, REFUSED, self._now(), message))
+            return False
+        await self._change(record.id, _last(lambda job, last: moves.launched(job, last, self._now())))
+        return False
+
+    async def _reap(self) -> None:
+        """End runs that no live attempt owns, at the start and from time to time."""
+        while True:
+            with contextlib.suppress(CannotSee):
+                for handle in await self._launcher.list():
+                    attempt = await self._repository.attempt(handle.attempt)
+                    if attempt is None or attempt.gone is not None:
+                        log.warning("%s has no owner; it is ended", handle.name)
+                        await self._launcher.stop(handle, force=True)
+            await asyncio.sleep(self._cadence.reap)

@@ -1,0 +1,79 @@
+"""Chooses what to launch for a job, and says why. A pure function of the plan, the request and the platform."""
+
+import math
+
+from flaregate_wire.definitions import Resources
+from flaregate_wire.jobs import Cluster
+from flaregate_wire.planning import Counts
+from flaregate_wire.problems import Fault
+from gateway.jobs.errors import InvalidDefinition
+from gateway.launchers.base import Capabilities
+
+HEAD_CPUS = 8.0
+"""vCPU of a container where the user does not say."""
+MEMORY_PER_CPU = 2_000_000_000
+TASKS_PER_CPU = 25
+"""Fewer tasks than this for each vCPU of the head: joining workers would cost more than they bring."""
+
+
+def choose(resources: Resources, counts: Counts, capabilities: Capabilities) -> Cluster:
+    """The cluster for a job. Raises InvalidDefinition for what the platform cannot give."""
+    cpus = resources.cpus or max(1.0, min(HEAD_CPUS, capabilities.max_cpus))
+    workers, why = _workers(resources, counts, capabilities, cpus)
+    share = capabilities.max_memory // (1 + workers)
+    memory = resources.memory or int(min(MEMORY_PER_CPU * max(1.0, cpus), share))
+    cluster = Cluster(
+        topology="cluster" if workers or resources.topology == "cluster" else "single",
+        workers=workers,
+        min_workers=resources.min_workers,
+        cpus=cpus,
+        memory=memory,
+        gpus=resources.gpus,
+        why=why,
+    )
+    faults = _over(cluster, capabilities)
+    if faults:
+        raise InvalidDefinition("; ".join(fault.message for fault in faults), tuple(faults))
+    return cluster
+
+
+def _workers(resources: Resources, counts: Counts, capabilities: Capabilities, cpus: float) -> tuple[int, str]:
+    wants = (
+        resources.workers or resources.min_workers or (resources.topology == "cluster" and resources.workers is None)
+    )
+    if wants and not capabilities.peer_tcp:
+        message = f"containers of {capabilities.name!r} cannot reach each other; leave workers and topology out"
+        raise InvalidDefinition(message, (Fault(pointer="/resources/workers", rule="no_peer_tcp", message=message),))
+    if resources.workers is not None:
+        return resources.workers, f"{resources.workers} workers were asked for"
+    if resources.topology == "single":
+        return 0, "topology 'single' was asked for"
+    if not capabilities.peer_tcp:
+        return 0, f"containers of {capabilities.name!r} cannot reach each other"
+    room = max(0, math.floor(capabilities.max_cpus / cpus) - 1)
+    if resources.topology == "cluster" or resources.min_workers:
+        return max(resources.min_workers, min(1, room)), "topology 'cluster' or min_workers was asked for"
+    if room == 0:
+        return 0, f"the head's {cpus:g} vCPU are all that {capabilities.name!r} has"
+    if counts.tasks is not None and counts.tasks <= TASKS_PER_CPU * cpus:
+        return 0, f"{counts.tasks} tasks are done by the head before workers could join"
+    useful = room if counts.tasks is None else math.ceil(counts.tasks / (TASKS_PER_CPU * cpus)) - 1
+    tasks = "an unknown number of" if counts.tasks is None else counts.tasks
+    return min(room, useful), f"{tasks} tasks, {cpus:g} vCPU a container, room for {room} workers"
+
+
+def _over(cluster: Cluster, capabilities: Capabilities) -> list[Fault]:
+    wanted = (
+        ("cpus", cluster.cpus * cluster.instances, capabilities.max_cpus, "vCPU"),
+        ("memory", cluster.memory * cluster.instances, capabilities.max_memory, "bytes of memory"),
+        ("gpus", cluster.gpus * cluster.instances, capabilities.gpus, "GPUs"),
+    )
+    return [
+        Fault(
+            pointer=f"/resources/{name}",
+            rule="over_capacity",
+            message=f"{cluster.instances} containers need {need:g} {unit}; {capabilities.name!r} has {has:g}",
+        )
+        for name, need, has, unit in wanted
+        if need > has
+    ]

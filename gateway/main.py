@@ -1,0 +1,177 @@
+"""The composition root: the one place that names concrete stores and launchers, and puts a gateway together."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from flaregate_wire.states import Reason
+from gateway.api.app import Parts, create
+from gateway.api.describe import document
+from gateway.api.guard import host_of
+from gateway.api.identity import OWNER, Identity
+from gateway.api.streams import Pace
+from gateway.home import Home, HomeTaken
+from gateway.jobs.decisions import Rules
+from gateway.jobs.keys import Keys
+from gateway.jobs.reconciler import Cadence, Reconciler
+from gateway.jobs.repository import SqlRepository
+from gateway.jobs.service import Service, Times
+from gateway.launchers.local import LocalLauncher
+from gateway.settings import Settings, inherited
+from gateway.stores.folder import FolderStore
+from gateway.stores.signing import UrlSigner
+
+log = logging.getLogger("gateway")
+USAGE = 2
+DRAIN = 1
+"""Seconds that open streams have at the end; clients resume them."""
+
+
+def openapi() -> dict[str, Any]:
+    """The description of the HTTP API, without a gateway."""
+    return document(create(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway put together, not yet serving."""
+
+    settings: Settings
+    repository: SqlRepository
+    service: Service
+    reconciler: Reconciler
+    app: FastAPI
+
+
+def assemble(settings: Settings, home: Home, url: str) -> Gateway:
+    """Build every part and hand each what it needs."""
+
+    def clock() -> datetime:
+        return datetime.now(UTC)
+
+    secret = home.secret()
+    signer = UrlSigner(secret, url, settings.url_age, clock)
+    store = FolderStore(home.path / "store", signer.sign)
+    launcher = LocalLauncher(home.path, inherited(), clock=clock)
+    repository = SqlRepository(settings.database)
+    keys = Keys(secret)
+    lease = launcher.capabilities.lease
+    service = Service(repository, store, launcher, keys, Times(lease, settings.join_timeout, settings.url_age), clock)
+    rules = Rules(settings.launch_timeout, settings.grace, settings.linger, lease, clock())
+    cadence = Cadence(settings.tick, settings.reap_interval)
+    reconciler = Reconciler(repository, launcher, keys, service.change, rules, cadence, url, clock)
+    service.stirred = reconciler.nudge
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        work = asyncio.create_task(reconciler.run())
+        yield
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+        repository.close()
+
+    identity = Identity(home.token(), keys)
+    parts = Parts(service, store, signer, identity, Pace(settings.heartbeat, settings.stream_age))
+    hosts = {*settings.allowed_hosts, host_of(url.partition("://")[2])}
+    return Gateway(settings, repository, service, reconciler, create(parts, hosts, lifespan))
+
+
+async def serve(gateway: Gateway, home: Home, listening: socket.socket, url: str) -> None:
+    """Serve until asked to end; an embedded gateway also until no program holds it open."""
+    settings = gateway.settings
+    config = uvicorn.Config(
+        gateway.app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN, server_header=False
+    )
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.005)
+    if server.started:
+        home.announce(url, embedded=settings.embedded)
+        sys.stdout.write(f"flaregate gateway ready on {url}\n")
+        sys.stdout.flush()
+        endings = {serving, asyncio.create_task(asked.wait())}
+        if settings.embedded:
+            endings.add(asyncio.create_task(_abandoned(home, settings)))
+        await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
+        if settings.embedded:
+            await _end_jobs(gateway)
+    server.should_exit = True
+    await serving
+
+
+async def _abandoned(home: Home, settings: Settings) -> None:
+    """Wait until no program holds this gateway open; the first one has some time to appear."""
+    for _ in range(int(settings.openers_wait / settings.openers_interval)):
+        if home.openers():
+            break
+        await asyncio.sleep(settings.openers_interval)
+    while home.openers():  # noqa: ASYNC110 - the kernel tells nobody of a freed lock
+        await asyncio.sleep(settings.openers_interval)
+
+
+async def _end_jobs(gateway: Gateway) -> None:
+    """Cancel what runs, and wait until it is gone."""
+    for job in await gateway.repository.active():
+        await gateway.service.cancel(OWNER.tenant, job, Reason.CLIENT_GONE)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(gateway.settings.ending):
+            while await gateway.repository.active():  # noqa: ASYNC110 - at the end, a few times
+                await asyncio.sleep(gateway.settings.tick)
+
+
+def _listen(settings: Settings, home: Home) -> socket.socket:
+    """The settings' port; for 0 the last one again, so that containers find a restarted gateway, or a free one."""
+    last = str((home.address() or {}).get("url", "")).rpartition(":")[2]
+    ports = [settings.port] if settings.port else [*([int(last)] if last.isdigit() else []), 0]
+    for place, port in enumerate(ports):
+        listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((settings.host, port))
+        except OSError:
+            listening.close()
+            if place == len(ports) - 1:
+                raise
+        else:
+            return listening
+    raise AssertionError(ports)
+
+
+def main() -> int:
+    """Run a gateway on its home; gives the exit code."""
+    settings = Settings()
+    home = Home(settings.home)
+    os.umask(0o077)
+    target = {"filename": home.path / "gateway.log"} if settings.embedded else {"stream": sys.stderr}
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", **target
+    )
+    try:
+        with home.locked(), _listen(settings, home) as listening:
+            host, port = listening.getsockname()[:2]
+            url = settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            asyncio.run(serve(assemble(settings, home, url), home, listening, url))
+    except HomeTaken as taken:
+        sys.stderr.write(f"{taken}\n")
+        return USAGE
+    except OSError as error:
+        sys.stderr.write(f"cannot listen on {settings.host}:{settings.port}: {error}\n")
+        return USAGE
+    return 0
