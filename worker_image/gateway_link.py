@@ -87,7 +87,7 @@ class GatewayLink:
 
     async def order(self, bootstrap: str, index: int) -> Order:
         """Exchange the bootstrap code for the order, and keep its token."""
-        query = {"index": index, "boot": self.boot}
+        query: dict[str, str | int | float] = {"index": index, "boot": self.boot}
         self._token = bootstrap
         order = Order.model_validate_json(await self._ask("GET", "/order", params=query))
         self._token = order.token
@@ -99,7 +99,7 @@ class GatewayLink:
 
     async def rendezvous(self, *, wait: float, until: str = "head") -> Rendezvous:
         """Ask for the head, waiting until there is one (`until="head"`) or until it is done (`until="done"`)."""
-        query = {"wait": wait, "until": until}
+        query: dict[str, str | int | float] = {"wait": wait, "until": until}
         return Rendezvous.model_validate_json(
             await self._ask("GET", "/head", params=query, timeout=wait + self._timeout)
         )

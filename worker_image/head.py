@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from flaregate_wire.attempts import Manifest
 from flaregate_wire.states import Reason
@@ -64,12 +65,13 @@ class Head:
         }
         outcome = asyncio.create_task(driver.outcome(container.reporter.report, container.reporter.room))
         try:
-            waiting: set[asyncio.Task[None] | asyncio.Task[Finished]] = {outcome, *beside}
-            while not outcome.done():
+            waiting: set[asyncio.Task[Any]] = {outcome, *beside}
+            while True:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if outcome in done:
+                    return outcome.result()
                 for task in done:
                     task.result()
-            return outcome.result()
         finally:
             for task in (outcome, *beside):
                 task.cancel()

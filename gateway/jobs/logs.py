@@ -75,3 +75,8 @@ class LogReader:
         text = b"".join(reversed(kept))
         last = b"".join(text.splitlines(keepends=True)[-lines:]) if lines else b""
         return last, segments[-1][0] if segments else 0
+
+    async def last_lines(self, job: str, lines: int) -> tuple[str, ...]:
+        """The last lines that the heads printed, of a job that is not being written any more."""
+        text, _ = await self._tail(job, LogFilter(role="head"), lines)
+        return tuple(text.decode(errors="replace").splitlines())

@@ -1,11 +1,10 @@
 """The loop between what is recorded and what the platform says. `decide` says what to do; here it is done."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from flaregate_wire.states import Reason, State
 from gateway.jobs import decisions as d
@@ -20,7 +19,9 @@ WORKERS = 8
 MOST_STEPS = 20
 """Steps that one job takes in a row at most; what is left waits for the next tick."""
 UNSEEN = "platform_unseen"
-REFUSED = "launch_failed"
+UNLAUNCHED = "launch_failed"
+RELAUNCH = timedelta(seconds=1)
+"""Between tries, until the launch's deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Reconciler:
         self._working: set[str] = set()
         self._active: set[str] = set()
         self._seen: dict[str, Seen] = {}
+        self._not_before: dict[str, datetime] = {}
         self._stirred = asyncio.Event()
 
     def nudge(self, job: str) -> None:
@@ -102,20 +104,19 @@ class Reconciler:
             if not self._active:
                 self._stirred.clear()
                 await self._stirred.wait()
-            handles = await self._handles()
-            if handles:
-                await self._observe(handles)
+            try:
+                handles = await self._handles()
+                if handles:
+                    await self._observe(handles)
+            except Exception:  # whatever it was, the next look may succeed; without looks no job would ever end
+                log.exception("the platform could not be looked at")
             for job in tuple(self._active):
                 self.nudge(job)
             await asyncio.sleep(self._cadence.tick)
 
     async def _handles(self) -> dict[Handle, str]:
-        found: dict[Handle, str] = {}
-        for job in tuple(self._active):
-            current = await self._repository.current(job)
-            if current is not None and current[1] is not None and current[1].gone is None:
-                found[self._launcher.handle(current[1].id)] = job
-        return found
+        present = await self._repository.present()
+        return {self._launcher.handle(attempt.id): attempt.job for attempt in present}
 
     async def _observe(self, handles: dict[Handle, str]) -> None:
         asked = self._now()
@@ -216,24 +217,37 @@ class Reconciler:
             bootstrap=self._keys.bootstrap(attempt.id),
             max_seconds=record.timeout,
         )
+        if self._not_before.get(attempt.id, self._now()) > self._now():
+            return False
         try:
-            await self._launcher.launch(order)
+            async with asyncio.timeout(self._rules.launch_timeout):
+                await self._launcher.launch(order)
         except LaunchRefused as error:
             return await self._rule(record.id, Verdict(State.FAILED, self._now(), Reason.PLATFORM_ERROR, str(error)))
-        except LaunchFailed as error:
-            message = str(error)
-            await self._change(record.id, lambda job, _: moves.condition(job, REFUSED, self._now(), message))
+        except (LaunchFailed, TimeoutError) as error:
+            message = str(error) or "the platform gave no answer to the launch"
+            self._not_before[attempt.id] = self._now() + RELAUNCH
+            await self._change(record.id, lambda job, _: moves.condition(job, UNLAUNCHED, self._now(), message))
             return False
+        self._not_before.pop(attempt.id, None)
+        await self._change(record.id, lambda job, _: moves.condition(job, UNLAUNCHED, self._now(), None))
         await self._change(record.id, _last(lambda job, last: moves.launched(job, last, self._now())))
         return False
 
     async def _reap(self) -> None:
         """End runs that no live attempt owns, at the start and from time to time."""
         while True:
-            with contextlib.suppress(CannotSee):
-                for handle in await self._launcher.list():
-                    attempt = await self._repository.attempt(handle.attempt)
-                    if attempt is None or attempt.gone is not None:
-                        log.warning("%s has no owner; it is ended", handle.name)
-                        await self._launcher.stop(handle, force=True)
+            try:
+                await self._end_orphans()
+            except CannotSee as error:
+                log.info("runs without an owner could not be looked for: %s", error)
+            except Exception:  # the next search may succeed
+                log.exception("runs without an owner could not be ended")
             await asyncio.sleep(self._cadence.reap)
+
+    async def _end_orphans(self) -> None:
+        for handle in await self._launcher.list():
+            attempt = await self._repository.attempt(handle.attempt)
+            if attempt is None or attempt.gone is not None:
+                log.warning("%s has no owner; it is ended", handle.name)
+                await self._launcher.stop(handle, force=True)

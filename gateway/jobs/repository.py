@@ -107,10 +107,21 @@ class SqlRepository:
         query = select(t.attempts.c.record).where(t.attempts.c.id == attempt)
         return next((ATTEMPT.validate_json(row.record) for row in await self._rows(query)), None)
 
-    async def attempts(self, job: str) -> tuple[AttemptRecord, ...]:
-        """A job's attempts, the last at the end."""
-        query = select(t.attempts.c.record).where(t.attempts.c.job == job).order_by(t.attempts.c.number)
-        return tuple(ATTEMPT.validate_json(row.record) for row in await self._rows(query))
+    async def attempts(self, jobs: Collection[str]) -> dict[str, tuple[AttemptRecord, ...]]:
+        """The attempts of each of these jobs, the last at the end."""
+        c = t.attempts.c
+        found: dict[str, tuple[AttemptRecord, ...]] = dict.fromkeys(jobs, ())
+        for row in await self._rows(select(c.job, c.record).where(c.job.in_(jobs)).order_by(c.job, c.number)):
+            found[row.job] = (*found[row.job], ATTEMPT.validate_json(row.record))
+        return found
+
+    async def present(self) -> tuple[AttemptRecord, ...]:
+        """The attempts of all tenants of which something may be left on the platform."""
+        query = (
+            select(t.attempts.c.record).join(t.jobs, t.jobs.c.id == t.attempts.c.job).where(t.jobs.c.active.is_(True))
+        )
+        found = (ATTEMPT.validate_json(row.record) for row in await self._rows(query))
+        return tuple(attempt for attempt in found if attempt.gone is None)
 
     async def page(self, tenant: str, wanted: Filter, limit: int) -> tuple[JobRecord, ...]:
         """Jobs of a tenant, newest first."""

@@ -23,7 +23,7 @@ from flaregate_wire.blobs import BlobAnswer, BlobOffer, Transfer
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.digests import digest_bytes
 from flaregate_wire.jobs import ArtifactPage, ArtifactView, JobPage, JobView, PlanView
-from flaregate_wire.limits import BLOB_BYTES
+from flaregate_wire.limits import BLOB_BYTES, LOG_TAIL_LINES
 from flaregate_wire.problems import Fault
 from flaregate_wire.states import Reason, State
 from gateway.jobs import admission, intake, moves
@@ -109,10 +109,8 @@ class Service:
         return JobView.model_validate_json(known.view), True
 
     async def _accept(self, tenant: str, body: bytes, key: str | None) -> JobView:
-        definition = admission.parse(body)
-        admission.check_environment(definition.environment, self._launcher.environment())
+        definition, job = await asyncio.to_thread(self._admitted, tenant, body)
         await self._check_blobs(tenant, definition)
-        job = admission.admit(definition, self._launcher.capabilities, tenant, self._now())
         definition_bytes = definition.model_dump_json(by_alias=True, exclude_none=True).encode()
 
         def answer(record: JobRecord) -> Answer:
@@ -125,6 +123,12 @@ class Service:
         self.stirred(job.id)
         return job_view(written.job, (), self._now())
 
+    def _admitted(self, tenant: str, body: bytes) -> tuple[JobDefinition, JobRecord]:
+        """In a thread: a definition may be small and its graph large."""
+        definition = admission.parse(body)
+        admission.check_environment(definition.environment, self._launcher.environment())
+        return definition, admission.admit(definition, self._launcher.capabilities, tenant, self._now())
+
     async def _check_blobs(self, tenant: str, definition: JobDefinition) -> None:
         needed = definition.blobs()
         known = await self._repository.blobs(tenant, tuple(needed))
@@ -135,9 +139,13 @@ class Service:
 
     async def plan(self, tenant: str, body: bytes) -> PlanView:
         """What a job would do."""
-        definition = admission.parse(body)
-        admission.check_environment(definition.environment, self._launcher.environment())
-        return admission.planned(definition, self._launcher.capabilities)
+
+        def work() -> PlanView:
+            definition = admission.parse(body)
+            admission.check_environment(definition.environment, self._launcher.environment())
+            return admission.planned(definition, self._launcher.capabilities)
+
+        return await asyncio.to_thread(work)
 
     async def _record(self, tenant: str, job: str) -> JobRecord:
         current = await self._repository.current(job)
@@ -149,7 +157,10 @@ class Service:
         """One job, with its definition."""
         record = await self._record(tenant, job)
         definition = JobDefinition.model_validate_json(await self._repository.definition(job))
-        return job_view(record, await self._repository.attempts(job), self._now(), definition)
+        attempts = (await self._repository.attempts((job,)))[job]
+        if not record.log_tail and record.state in (State.FAILED, State.TIMED_OUT):
+            record = replace(record, log_tail=await self._logs.last_lines(job, LOG_TAIL_LINES))
+        return job_view(record, attempts, self._now(), definition)
 
     async def wait(
         self, tenant: str, job: str, version: int | None, until: Literal["change", "done"], seconds: float
@@ -161,7 +172,8 @@ class Service:
                 while True:
                     woken = channel.woken
                     record = await self._record(tenant, job)
-                    changed = until == "change" and version is not None and record.version != version
+                    version = record.version if version is None else version
+                    changed = until == "change" and record.version != version
                     if record.state.terminal or changed:
                         break
                     await woken.wait()
@@ -186,8 +198,9 @@ class Service:
         wanted = Filter(state, (name, value) if label else None, created_after, cursor)
         records = await self._repository.page(tenant, wanted, limit + 1)
         shown = records[:limit]
+        attempts = await self._repository.attempts([record.id for record in shown])
         now = self._now()
-        views = [job_view(record, await self._repository.attempts(record.id), now) for record in shown]
+        views = [job_view(record, attempts[record.id], now) for record in shown]
         return JobPage(jobs=tuple(views), next=shown[-1].id if len(records) > limit else None)
 
     async def cancel(self, tenant: str, job: str, reason: Reason = Reason.CANCELLED_BY_USER) -> JobView:
@@ -256,17 +269,14 @@ class Service:
         """Whether it is staged, or where to send it: a random key, bound to size and sum."""
         if offer.size > BLOB_BYTES:
             raise TooLarge(f"{offer.size} bytes; the limit blob_bytes is {BLOB_BYTES} bytes")
-        known = (await self._repository.blobs(tenant, (offer.sha256,))).get(offer.sha256)
-        if known is not None and known.complete:
-            return BlobAnswer(exists=True)
         key = f"tenants/{tenant}/blobs/{secrets.token_hex(16)}"
-        if known is not None:
-            key = known.key  # a repeated offer of the same bytes goes on where the first one stopped
-        else:
-            await self._repository.keep_blob(
-                Blob(tenant, offer.sha256, offer.size, offer.media_type, key, complete=False)
-            )
-        upload = self._store.presign("PUT", key, Expected(offer.size, offer.sha256))
+        blob = Blob(tenant, offer.sha256, offer.size, offer.media_type, key, complete=False)
+        kept = await self._repository.keep_blob(blob)  # an earlier offer of the same bytes keeps its place
+        if kept.complete:
+            return BlobAnswer(exists=True)
+        if kept.size != offer.size:
+            raise BlobMismatch(f"{offer.sha256} was announced with {kept.size} bytes before, now with {offer.size}")
+        upload = self._store.presign("PUT", kept.key, Expected(kept.size, kept.sha256))
         return BlobAnswer(exists=False, upload=(upload,), expires=self._now() + timedelta(seconds=self._times.url_age))
 
     async def complete(self, tenant: str, sha256: str) -> None:

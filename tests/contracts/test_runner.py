@@ -8,7 +8,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
@@ -35,11 +34,10 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from flaregate.inputs import dataset
 from flaregate.pipelines import Pipeline
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.states import Reason
-from tests.worker.engine_runs import end_tree, ray_nodes, run, run_work, work_of
+from tests.worker.engine_runs import ray_nodes, run, run_work, work_of
 from worker_image.engine.runner import SequentialRunner
 from worker_image.ray_runner import RayRunner, connect, disconnect
 
@@ -287,7 +285,7 @@ def test_several_scorers_train_scores_and_times(runner, tmp_path, iris):
             np.testing.assert_allclose(outcome.train_scores[name], expected[f"train_{name}"], rtol=1e-12)
         assert outcome.mean == np.mean(outcome.scores["f1_macro"])
         assert outcome.times["fit"] == pytest.approx(np.mean(outcome.times["fit_folds"]))
-        assert 0 < outcome.times["score"]
+        assert outcome.times["score"] > 0
     assert ran.result.best == 1
     assert ran.result.refit_time > 0
 

@@ -39,6 +39,7 @@ def done(gateway, digits):
             axes={"pca__n_components": COMPONENTS, "logistic__C": STRENGTHS},
             cv=KFold(5),
             workers=1,
+            min_workers=1,
             cpus=1,
             timeout=300,
         )

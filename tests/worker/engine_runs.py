@@ -1,4 +1,5 @@
 """Jobs on a runner, without gateway and supervisor; and a real Ray on loopback that is ended by process id."""
+# ruff: noqa: E402 - Ray reads its environment when it is imported
 
 import os
 import secrets
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import psutil
 
-# Ray reads these when it is imported, so they come before everything that imports it.
 TOKEN = os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

@@ -81,7 +81,7 @@ def passed_on(estimator, rows, y):
 
 
 @given(pipelines())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_every_path_of_a_random_pipeline_scores_as_by_itself(tmp_path_factory, drawn):
     kinds, _, _ = drawn
     pipe = built(*drawn)

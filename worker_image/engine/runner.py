@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from flaregate.fitted_file import FittedNode, write
 from flaregate_wire.planning import Step
@@ -83,6 +83,7 @@ class SequentialRunner:
 
     name: str = "SequentialRunner"
     _session: Session | None = None
+    _threads: ThreadpoolController = field(default_factory=ThreadpoolController)
     _tasks: deque[Task] = field(default_factory=deque)
     _parts: dict[Key, Parts | None] = field(default_factory=dict)
     _states: dict[str, Any] = field(default_factory=dict)
@@ -101,7 +102,7 @@ class SequentialRunner:
     def wait(self) -> Sequence[Done]:
         task = self._tasks.popleft()
         start = perf_counter()
-        with threadpool_limits(1):
+        with self._threads.limit(limits=1):
             reports = self._run(task)
         return [Done(task, tuple(reports), perf_counter() - start, socket.gethostname())]
 

@@ -171,6 +171,7 @@ class Schedule:
         for source in set(task.inputs):
             self._consumed(source)
         self._again.extend(self._blocked.pop(key, ()))
+        self._release_if_read(key)
         if result.made > 1:
             return
         upstream, fold = self.forest.above[key[0]], key[1]
@@ -193,7 +194,11 @@ class Schedule:
     def _consumed(self, key: Key) -> None:
         result = self._results[key]
         result.consumers -= 1
-        if not result.consumers:
+        self._release_if_read(key)
+
+    def _release_if_read(self, key: Key) -> None:
+        result = self._results[key]
+        if not result.consumers and result.mark is _Mark.HELD:
             result.mark = _Mark.RELEASED
             self.releases.append(key)
 
