@@ -10,9 +10,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeVar
 
 RESULTS = Path(__file__).parent / "results"
 PAIRS = 5
+T = TypeVar("T")
 PACKAGES = ("ray", "scikit-learn", "numpy", "scipy", "fastapi", "uvicorn", "sqlalchemy", "pydantic")
 
 
@@ -37,11 +39,11 @@ def _lines(path: str) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall seconds of one call."""
+def timed(work: Callable[..., T], *given: Any, **options: Any) -> tuple[float, T]:
+    """Wall seconds of one call, and what it gave."""
     start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    made = work(*given, **options)
+    return time.perf_counter() - start, made
 
 
 def medians(rows: list[dict[str, float]]) -> dict[str, float]:

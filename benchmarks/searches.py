@@ -17,21 +17,16 @@ def run(name: str) -> None:
     cluster would take. `peer`: GridSearchCV with its worker processes warm.
     """
     work = WORKLOADS[name]()
-    rows = []
+    rows: list[dict[str, float]] = []
     work.scikit_learn(n_jobs=2)
     with fg.Client() as client:
         for _ in range(harness.PAIRS):
-            search = work.scikit_learn
-            row: dict[str, float] = {}
-            found = []
-            row["peer"] = harness.seconds(lambda: found.append(search(n_jobs=2)))
-            ran = []
-            row["wall"] = harness.seconds(lambda: ran.append(work.flaregate(client)))
-            job, result = ran[0]
-            work.same(result, found[0])
+            peer, search = harness.timed(work.scikit_learn, n_jobs=2)
+            wall, (job, result) = harness.timed(work.flaregate, client)
+            work.same(result, search)
             times: dict[str, datetime] = job.view().timeline
-            row["engine"] = (times["last_task"] - times["first_task"]).total_seconds()
-            rows.append({key: round(value, 4) for key, value in row.items()})
+            engine = (times["last_task"] - times["first_task"]).total_seconds()
+            rows.append({"peer": round(peer, 4), "wall": round(wall, 4), "engine": round(engine, 4)})
     harness.keep(
         name,
         rows,

@@ -60,8 +60,7 @@ class InstantLauncher:
         self.orders.append(order)
         if order.attempt not in self.runs:
             self.runs[order.attempt] = {
-                index: InstanceSighting(index, Phase.RUNNING, self.clock())
-                for index in range(order.cluster.instances)
+                index: InstanceSighting(index, Phase.RUNNING, self.clock()) for index in range(order.cluster.instances)
             }
         return self.handle(order.attempt)
 
@@ -88,9 +87,7 @@ class SlowLauncher(InstantLauncher):
 
     async def launch(self, order):
         handle = await super().launch(order)
-        self.runs[order.attempt] = {
-            index: InstanceSighting(index, Phase.PENDING) for index in self.runs[order.attempt]
-        }
+        self.runs[order.attempt] = {index: InstanceSighting(index, Phase.PENDING) for index in self.runs[order.attempt]}
         return handle
 
 

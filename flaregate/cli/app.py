@@ -105,7 +105,7 @@ def status(job_id: JobId, output: Format = Output.TEXT) -> None:
 @app.command()
 def logs(
     job_id: JobId,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,  # noqa: FBT002
     tail: Tail = None,
 ) -> None:
     """Print what a job's code has printed."""
@@ -173,12 +173,9 @@ def list_jobs(
     with Client() as client:
         for view in client.jobs(state=state, limit=limit):
             if output is Output.TEXT:
-                reason = f"({view.reason})" if view.reason else ""
-                out.print(
-                    f"{view.id}  {view.created:%Y-%m-%d %H:%M:%S}  {view.state:<10} {view.action:<14} {view.name} {reason}",
-                    markup=False,
-                    highlight=False,
-                )
+                when, reason = f"{view.created:%Y-%m-%d %H:%M:%S}", f"({view.reason})" if view.reason else ""
+                row = f"{view.id}  {when}  {view.state:<10} {view.action:<14} {view.name} {reason}"
+                out.print(row, markup=False, highlight=False)
             else:
                 out.print(view.model_dump_json(exclude_none=True), markup=False, highlight=False)
 

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import httpx
@@ -20,20 +18,11 @@ from gateway.jobs.repository import SqlRepository
 from gateway.jobs.service import Service, Times
 from gateway.stores.folder import FolderStore
 from gateway.stores.signing import UrlSigner
+from tests import doubles
 
 ROOT = Path(__file__).parents[2]
 URL = "http://127.0.0.1:8080"
 TOKEN = "the-owners-token"
-
-
-def _load(name, path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-doubles = sys.modules.get("doubles") or _load("doubles", ROOT / "tests" / "doubles.py")
 
 
 class Deployed:
@@ -137,11 +126,11 @@ async def deploy(tmp_path):
 
 
 @pytest.fixture
-def still(deploy):
+async def still(deploy):
     """A gateway that takes jobs and launches none."""
     return deploy(reconcile=False)
 
 
 @pytest.fixture
-def gateway(deploy):
+async def gateway(deploy):
     return deploy()

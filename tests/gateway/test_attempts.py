@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 
-from doubles import Container, outcome, progress
+from tests.doubles import Container, outcome, progress
 
 
 async def test_the_whole_way(gateway):
@@ -159,7 +159,11 @@ async def test_a_failed_manifest_says_why_and_shows_the_last_lines(gateway):
     job = await gateway.submit()
     head = await gateway.head(job)
     await head.commit(
-        succeeded=False, reason="user_error", message="ValueError: no", result=None, log_tail=["a line", "ValueError: no"]
+        succeeded=False,
+        reason="user_error",
+        message="ValueError: no",
+        result=None,
+        log_tail=["a line", "ValueError: no"],
     )
     view = await gateway.ended(job)
     assert (view["state"], view["reason"], view["message"]) == ("failed", "user_error", "ValueError: no")

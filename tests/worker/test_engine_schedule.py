@@ -116,7 +116,7 @@ def test_without_losses_each_step_is_made_once_for_each_fold_and_nothing_stays_h
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_with_losses_every_leaf_still_ends_once(data):
     simulation = Simulation(DIAMOND, 2)
     simulation.submit()
