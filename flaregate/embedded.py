@@ -121,10 +121,10 @@ def _held_by_others(home: Path) -> bool:
 
 
 def _live(home: Path) -> dict[str, Any] | None:
-    """What the gateway wrote of itself, if it holds the home and answers."""
+    """What the gateway wrote of itself, if it holds the home, answers, and has not said that it is ending."""
     try:
         found = json.loads((home / "gateway.json").read_text())
-        if not _locked(home / "lock"):
+        if found.get("ending") or not _locked(home / "lock"):
             return None
         healthy = httpx.get(f"{found['url']}/healthz", timeout=5, trust_env=False).is_success
     except (OSError, ValueError, KeyError, TypeError, httpx.HTTPError):

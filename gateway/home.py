@@ -70,11 +70,10 @@ class Home:
             return None
         return found if isinstance(found, dict) else None
 
-    def announce(self, url: str, *, embedded: bool) -> None:
-        """Tell programs on this machine where to find the gateway."""
-        self._write(
-            self.path / "gateway.json", json.dumps({"url": url, "pid": os.getpid(), "embedded": embedded}) + "\n"
-        )
+    def announce(self, url: str, *, embedded: bool, ending: bool = False) -> None:
+        """Tell programs on this machine where to find the gateway, or that it is about to end."""
+        found = {"url": url, "pid": os.getpid(), "embedded": embedded, "ending": ending}
+        self._write(self.path / "gateway.json", json.dumps(found) + "\n")
 
     def openers(self) -> int:
         """How many programs hold the embedded gateway open; files of programs that are gone are removed.

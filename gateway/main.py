@@ -108,7 +108,7 @@ async def serve(gateway: Gateway, home: Home, listening: socket.socket, url: str
         sys.stdout.flush()
         endings = {serving, asyncio.create_task(asked.wait())}
         if settings.embedded:
-            endings.add(asyncio.create_task(_abandoned(home, settings)))
+            endings.add(asyncio.create_task(_abandoned(home, settings, url)))
         await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
         if settings.embedded:
             await _end_jobs(gateway)
@@ -116,14 +116,23 @@ async def serve(gateway: Gateway, home: Home, listening: socket.socket, url: str
     await serving
 
 
-async def _abandoned(home: Home, settings: Settings) -> None:
-    """Wait until no program holds this gateway open; the first one has some time to appear."""
+async def _abandoned(home: Home, settings: Settings, url: str) -> None:
+    """Wait until no program holds this gateway open; the first one has some time to appear.
+
+    Programs that come after the announced end start a gateway of their own; one that came just before it is waited for.
+    """
     for _ in range(int(settings.openers_wait / settings.openers_interval)):
         if home.openers():
             break
         await asyncio.sleep(settings.openers_interval)
-    while home.openers():  # noqa: ASYNC110 - the kernel tells nobody of a freed lock
-        await asyncio.sleep(settings.openers_interval)
+    ending = False
+    while not ending:
+        while home.openers():  # noqa: ASYNC110 - the kernel tells nobody of a freed lock
+            await asyncio.sleep(settings.openers_interval)
+        home.announce(url, embedded=True, ending=True)
+        ending = not home.openers()
+        if not ending:
+            home.announce(url, embedded=True)
 
 
 async def _end_jobs(gateway: Gateway) -> None:

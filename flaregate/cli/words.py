@@ -7,7 +7,7 @@ from typing import Any
 from flaregate_wire.events import OutcomeEvent
 
 
-def value(given: Any) -> str:
+def value(given: Any) -> str:  # noqa: C901 - one case a tag
     """A wire value as Python would write it."""
     if isinstance(given, dict) and len(given) == 1:
         ((tag, body),) = given.items()
@@ -17,6 +17,8 @@ def value(given: Any) -> str:
                 return f"({inner},)" if len(body) == 1 else f"({inner})"
             case "$float":
                 return str(body)
+            case "$scalar":
+                return value(body[1])
             case "$import":
                 return str(body).rpartition(":")[2]
             case "$node":

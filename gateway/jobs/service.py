@@ -308,10 +308,11 @@ class Service:
         if current is None:
             raise AttemptOver
         record, last = current
-        live = moves.live(record, self._own(last, attempt))
         self.stirred(job)
-        if live.boots.get(index) != boot:
-            raise BootConflict
+        own = self._own(last, attempt)
+        if own is not None and own.boots.get(index, boot) != boot:
+            raise BootConflict  # of a head: the attempt is lost with its first boot
+        live = moves.live(record, own)
         return await self._order(record, live, index, boot)
 
     async def _order(self, record: JobRecord, attempt: AttemptRecord, index: int, boot: str) -> Order:

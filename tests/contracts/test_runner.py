@@ -45,8 +45,8 @@ RNG = np.random.RandomState(0)
 
 
 @pytest.fixture(scope="module")
-def connection(tmp_path_factory):
-    with ray_nodes(tmp_path_factory.mktemp("ray"), 2) as nodes:
+def connection():
+    with ray_nodes(2) as nodes:
         try:
             yield connect(nodes.address)
         finally:

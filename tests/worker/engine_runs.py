@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 
@@ -129,11 +130,13 @@ def end_tree(process):
 
 
 @contextmanager
-def ray_nodes(folder, *cpus):
-    nodes = RayNodes(folder)
-    try:
-        for count in cpus:
-            nodes.start(count)
-        yield nodes
-    finally:
-        nodes.end()
+def ray_nodes(*cpus):
+    """Nodes with so many CPUs, the head first. Their folder has a short name: Ray's sockets lie in it."""
+    with TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        nodes = RayNodes(Path(folder))
+        try:
+            for count in cpus:
+                nodes.start(count)
+            yield nodes
+        finally:
+            nodes.end()

@@ -17,7 +17,7 @@ from worker_image.work import FROM_DRIVER, Finished, RayReady
 
 RNG = np.random.RandomState(0)
 X, Y = RNG.rand(3000, 200), RNG.rand(3000)
-CANDIDATES = 12
+CANDIDATES = 20
 
 
 class Slow(TransformerMixin, BaseEstimator):
@@ -92,14 +92,14 @@ def driver():
 
 
 @pytest.fixture
-def nodes(tmp_path):
-    with ray_nodes(tmp_path, 1, 1) as nodes:
+def nodes():
+    with ray_nodes(1, 1) as nodes:
         yield nodes
 
 
 def slow_search(folder):
     pipe = Pipeline()
-    pipe.node("leaf", Slow(0.1), after=pipe.node("above", Slow(0.1)))
+    pipe.node("leaf", Slow(0.2), after=pipe.node("above", Slow(0.2)))
     axes = {"above__factor": [float(n) for n in range(1, CANDIDATES // 2 + 1)], "leaf__factor": [1.0, 2.0]}
     work = submitted(pipe, folder, X=X, y=Y, axes=axes, cv=2, refit=False)
     return work.model_copy(update={"cluster": CLUSTER.model_copy(update={"min_workers": 1})})
@@ -108,11 +108,11 @@ def slow_search(folder):
 def test_a_lost_worker_costs_no_outcome_and_hosts_tell_head_from_worker(driver, nodes, tmp_path):
     started = driver(nodes.environment)
     started.tell(RayReady(address=nodes.address), slow_search(tmp_path / "job"))  # in whichever order they come
-    lost = []
+    seen = []
 
     def lose_the_worker(event):
-        if isinstance(event, OutcomeEvent) and not lost:
-            lost.append(event)
+        seen.extend([event] if isinstance(event, OutcomeEvent) else [])
+        if len(seen) == CANDIDATES // 2 and nodes.started[1].poll() is None:
             end_tree(nodes.started[1])
 
     ran = started.run(lose_the_worker)
@@ -130,7 +130,7 @@ def test_a_lost_worker_costs_no_outcome_and_hosts_tell_head_from_worker(driver, 
 
 
 def test_too_few_workers_end_the_job_after_the_deadline(driver, tmp_path):
-    with ray_nodes(tmp_path, 1) as nodes:
+    with ray_nodes(1) as nodes:
         started = driver(nodes.environment)
         work = slow_search(tmp_path / "job").model_copy(update={"join_deadline": 1.0})
         started.tell(work, RayReady(address=nodes.address))

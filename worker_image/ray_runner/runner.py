@@ -47,9 +47,10 @@ class RayRunner:
         self._context = ray.put(context)
         load: Any = remote.load.options(scheduling_strategy=self.connection.on_head)
         data, summary = load.remote(self._context, files)
-        warm = [remote.warm.remote() for _ in range(self.slots() - 1)]
         self._job = [self._context, data]
         self.connection.wait_for_workers(self.min_workers, self.join_seconds)
+        warm = remote.warm.options(scheduling_strategy="SPREAD")
+        warming = [warm.remote() for _ in range(self.slots() - 1)]  # beside the loading, which has a process itself
         try:
             given: Summary | JobFailed = ray.get(summary)
         except OutOfMemoryError as error:
@@ -58,7 +59,7 @@ class RayRunner:
             raise JobFailed(Reason.USER_ERROR, f"while inputs and nodes were loaded, {_ENDED}") from error
         if isinstance(given, JobFailed):
             raise given
-        del warm
+        del warming
         return given
 
     def submit(self, task: Task) -> None:
