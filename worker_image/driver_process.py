@@ -89,10 +89,11 @@ class DriverProcess:
         return Finished(succeeded=False, reason=Reason.USER_ERROR, message=f"the driver {how} before it had finished")
 
     async def end(self, grace: float) -> None:
-        """SIGTERM to its process group, and SIGKILL if the driver is still there after `grace` seconds."""
-        self._signal(signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.process.wait(), grace)
+        """SIGTERM to its process group, and SIGKILL if it is still there after `grace` seconds; without grace at once."""
+        if grace:
+            self._signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.process.wait(), grace)
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:

@@ -14,7 +14,7 @@ body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72re
 h1 {{ font-size: 1.3rem }} h1 small {{ font-weight: normal; color: #66707c }}
 table {{ border-collapse: collapse; width: 100% }}
 th, td {{ text-align: left; padding: .4rem .7rem; border-bottom: 1px solid #dde2e8; vertical-align: top }}
-th {{ color: #66707c; font-weight: 600 }} td.id {{ font-family: ui-monospace, monospace; font-size: .85em }}
+th {{ color: #66707c; font-weight: 600 }} th {{ white-space: nowrap }} td.id {{ font-family: ui-monospace, monospace; font-size: .85em; white-space: nowrap }}
 .succeeded {{ color: #17692c }} .failed, .timed_out {{ color: #b3261e }} .cancelled {{ color: #7a5c00 }}
 .running, .launching, .finishing, .queued, .retrying {{ color: #14539a }}
 progress {{ width: 7rem }} form {{ margin: 1rem 0 }} input {{ width: 24rem; font: inherit; padding: .2rem .4rem }}

@@ -74,7 +74,9 @@ async def test_a_body_is_bounded_while_it_arrives(still):
     announced = await still.http.post("/v1/jobs", content=b" " * (DEFINITION_BYTES + 1), headers=JSON)
     arriving = await still.http.post("/v1/jobs", content=endless(), headers=JSON)
     for answer in (announced, arriving):
-        assert f"definition_bytes is {DEFINITION_BYTES}" in problem(answer, Code.TOO_LARGE).detail.replace("limit ", "")
+        detail = problem(answer, Code.TOO_LARGE).detail
+        assert "definition_bytes" in detail
+        assert str(DEFINITION_BYTES) in detail
     at_the_limit = await still.http.post("/v1/jobs", content=b" " * DEFINITION_BYTES, headers=JSON)
     problem(at_the_limit, Code.INVALID_DEFINITION)
 

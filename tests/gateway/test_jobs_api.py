@@ -116,7 +116,10 @@ async def test_a_plan_counts_without_running(gateway, definition):
 
 
 async def test_pages_are_newest_first_and_filtered(still, definition):
-    made = [await still.submit(labels={"n": str(n % 2)}) for n in range(5)]
+    made = []
+    for n in range(5):
+        made.append(await still.submit(labels={"n": str(n % 2)}))
+        still.clock.pass_by(0.001)
     first = await still.http.get("/v1/jobs", params={"limit": 2})
     assert [job["id"] for job in first.json()["jobs"]] == made[:2:-1]
     assert 'rel="next"' in first.headers["link"]

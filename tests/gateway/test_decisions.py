@@ -1,0 +1,267 @@
+"""What is done next for a job: a table, and any order of anything."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from flaregate_wire.attempts import EventBatch, Manifest
+from flaregate_wire.definitions import Action
+from flaregate_wire.events import EndEvent, StateEvent, UsageEvent
+from flaregate_wire.jobs import Cluster
+from flaregate_wire.states import Reason, State, may_move
+from gateway.jobs import decisions as d
+from gateway.jobs import intake, moves
+from gateway.jobs.errors import Refusal
+from gateway.jobs.records import AttemptRecord, Instance, JobRecord, Verdict
+from gateway.launchers.base import InstanceSighting, Phase, Sighting
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RULES = d.Rules(launch_timeout=120, grace=5, linger=0.5, lease=60, since=NOW)
+CLUSTER = Cluster(topology="cluster", workers=1, min_workers=0, cpus=2, memory=1024**3, why="test")
+
+
+def after(seconds):
+    return NOW + timedelta(seconds=seconds)
+
+
+def job(state=State.RUNNING, **more):
+    given = {"attempts": 1, "started": NOW, "timeout": 3600, "retries": 0} | more
+    return JobRecord("job-1", "default", "digits", Action.SEARCH, "default", {}, state, NOW, NOW, CLUSTER, **given)
+
+
+def attempt(**more):
+    given = {"launched": NOW, "renewed": NOW, "boots": {0: "b"}} | more
+    return AttemptRecord("job-1-1", "default", "job-1", 1, NOW, **given)
+
+
+def seen(head=Phase.RUNNING, worker=Phase.RUNNING, code=None):
+    return Sighting((InstanceSighting(0, head, exit_code=code), InstanceSighting(1, worker)))
+
+
+RUNNING, ENDED = seen(), seen(Phase.ENDED, Phase.ENDED, 137)
+HEADLESS = seen(Phase.ENDED, code=-9)
+COMMITTED = Verdict(State.SUCCEEDED, NOW, committed=True)
+CANCELLED = Verdict(State.CANCELLED, NOW, Reason.CANCELLED_BY_USER)
+LOST = Verdict(State.FAILED, NOW, Reason.HEAD_LOST)
+
+
+def ruled(reason):
+    return lambda action: isinstance(action, d.Rule) and action.verdict.reason is reason
+
+
+def closes(state):
+    return lambda action: isinstance(action, d.Close) and action.verdict.state is state
+
+
+def is_(expected):
+    return lambda action: action == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "last", "sighting", "at", "expected"),
+    [
+        # before anything runs
+        (job(State.QUEUED, attempts=0, started=None), None, None, 0, is_(d.Begin())),
+        (job(State.QUEUED, attempts=0, started=None, wish=Reason.CANCELLED_BY_USER), None, None, 0, closes(State.CANCELLED)),
+        (job(State.LAUNCHING), attempt(launched=None, boots={}), None, 0, is_(d.Launch())),
+        (job(State.LAUNCHING), attempt(boots={}), RUNNING, 119, is_(d.Wait())),
+        (job(State.LAUNCHING), attempt(boots={}), RUNNING, 120, ruled(Reason.LAUNCH_TIMEOUT)),
+        (job(State.LAUNCHING), attempt(boots={}), None, 120, ruled(Reason.LAUNCH_TIMEOUT)),
+        (job(State.LAUNCHING), attempt(launched=None, boots={}), None, 120, ruled(Reason.LAUNCH_TIMEOUT)),
+        (job(State.LAUNCHING, wish=Reason.CLIENT_GONE), attempt(boots={}), RUNNING, 0, ruled(Reason.CLIENT_GONE)),
+        # a look that failed, and silence, end nothing by themselves
+        (job(), attempt(), RUNNING, 10, is_(d.Wait())),
+        (job(), attempt(renewed=after(1700)), None, 1800, is_(d.Wait())),
+        (job(), attempt(), RUNNING, 61, is_(d.Wait())),
+        (job(), attempt(), None, 119, is_(d.Wait())),
+        (job(), attempt(), RUNNING, 120, ruled(Reason.HEAD_LOST)),
+        # the platform's word
+        (job(), attempt(), HEADLESS, 1, ruled(Reason.HEAD_LOST)),
+        (job(), attempt(), ENDED, 1, ruled(Reason.HEAD_LOST)),
+        (job(), attempt(), Sighting(), 1, ruled(Reason.HEAD_LOST)),
+        (job(), attempt(), seen(worker=Phase.ENDED), 1, is_(d.Wait())),
+        (job(State.LAUNCHING), attempt(launched=None, boots={}), Sighting(), 1, is_(d.Launch())),
+        # time and wishes
+        (job(), attempt(renewed=after(3600)), RUNNING, 3600, ruled(Reason.TIMEOUT)),
+        (job(wish=Reason.CANCELLED_BY_USER), attempt(), None, 1, ruled(Reason.CANCELLED_BY_USER)),
+        # after a commit: the head ends itself, what is left is ended
+        (job(State.FINISHING), attempt(verdict=COMMITTED), RUNNING, 0.4, is_(d.Wait())),
+        (job(State.FINISHING), attempt(verdict=COMMITTED), RUNNING, 0.5, is_(d.Stop(force=True))),
+        (job(State.FINISHING), attempt(verdict=COMMITTED), HEADLESS, 0.1, is_(d.Stop(force=True))),
+        (job(State.FINISHING), attempt(verdict=COMMITTED), ENDED, 0.1, is_(d.Leave())),
+        (job(State.FINISHING), attempt(verdict=COMMITTED), None, 0.1, is_(d.Wait())),
+        # a cancelled head may still say its last words
+        (job(State.FINISHING), attempt(verdict=CANCELLED), RUNNING, 0, is_(d.Stop(force=False))),
+        (job(State.FINISHING), attempt(verdict=CANCELLED, stopped=NOW), RUNNING, 4, is_(d.Wait())),
+        (job(State.FINISHING), attempt(verdict=CANCELLED, stopped=NOW), RUNNING, 5, is_(d.Stop(force=True))),
+        (job(State.FINISHING), attempt(verdict=CANCELLED, stopped=NOW), None, 5, is_(d.Stop(force=True))),
+        (job(State.FINISHING), attempt(verdict=CANCELLED, stopped=NOW), ENDED, 1, is_(d.Leave())),
+        # a lost one may not; and force that had no effect is repeated
+        (job(State.FINISHING), attempt(verdict=LOST), RUNNING, 0, is_(d.Stop(force=True))),
+        (job(State.FINISHING), attempt(verdict=LOST, stopped=NOW, forced=True), RUNNING, 4, is_(d.Wait())),
+        (job(State.FINISHING), attempt(verdict=LOST, stopped=NOW, forced=True), RUNNING, 5, is_(d.Stop(force=True))),
+        (job(State.FINISHING), attempt(verdict=LOST, stopped=NOW, forced=True), Sighting(), 1, is_(d.Leave())),
+        (job(State.FINISHING), attempt(verdict=LOST), Sighting(), 1, is_(d.Stop(force=True))),
+        # between attempts
+        (job(State.RETRYING), attempt(verdict=LOST, gone=NOW), None, 1, is_(d.Begin())),
+        (job(State.RETRYING, wish=Reason.CANCELLED_BY_USER), attempt(verdict=LOST, gone=NOW), None, 1, closes(State.CANCELLED)),
+        (job(State.RETRYING), attempt(verdict=LOST, gone=NOW), None, 3600, closes(State.TIMED_OUT)),
+        # the end is the end
+        *[(job(state, wish=Reason.CANCELLED_BY_USER), attempt(), HEADLESS, 9999, is_(d.Wait())) for state in State if state.terminal],
+    ],
+)
+def test_the_next_step(record, last, sighting, at, expected):
+    action = d.decide(record, last, sighting, after(at), RULES)
+    assert expected(action), action
+
+
+def test_thirty_minutes_without_sight_end_no_healthy_attempt():
+    for second in range(0, 1800, 10):
+        live = attempt(renewed=after(second))
+        assert d.decide(job(), live, None, after(second), RULES) == d.Wait()
+
+
+def test_the_meter_counts_what_was_seen_and_a_dead_gateway_does_not_stretch_it():
+    instances = {0: Instance(NOW, after(10)), 1: Instance(after(5))}
+    lost = attempt(instances=instances, renewed=after(20), verdict=LOST)
+    closed = moves.leave(job(State.FINISHING), lost, after(100_000), lease=60).job
+    assert closed.usage.vcpu_seconds == 2 * (10 + 75)
+    assert closed.usage.gib_seconds == 10 + 75
+    never = moves.leave(job(State.FINISHING), attempt(verdict=LOST), after(9), lease=60).job
+    assert never.usage.vcpu_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("reason", "retries", "wish", "expected"),
+    [
+        (Reason.HEAD_LOST, 1, None, State.RETRYING),
+        (Reason.HEAD_LOST, 0, None, State.FINISHING),
+        (Reason.LAUNCH_TIMEOUT, 1, None, State.RETRYING),
+        (Reason.WORKERS_NOT_JOINED, 1, None, State.RETRYING),
+        (Reason.PLATFORM_ERROR, 1, None, State.RETRYING),
+        (Reason.USER_ERROR, 5, None, State.FINISHING),
+        (Reason.OOM_KILLED, 5, None, State.FINISHING),
+        (Reason.HEAD_LOST, 5, Reason.CANCELLED_BY_USER, State.FINISHING),
+    ],
+)
+def test_what_is_retried(reason, retries, wish, expected):
+    move = moves.rule(job(retries=retries, wish=wish), attempt(), Verdict(State.FAILED, after(1), reason))
+    assert move.job.state is expected
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """A job through which everything comes in any order, repeated and late; the gateway decides in between."""
+
+    @initialize(retries=st.integers(0, 2))
+    def submit(self, retries):
+        self.time = NOW
+        self.attempts, self.events, self.ended = {}, [], None
+        self.job = None
+        self._write(moves.queued(job(State.QUEUED, attempts=0, started=None, retries=retries)))
+
+    @property
+    def last(self):
+        return self.attempts.get(self.job.attempts)
+
+    def _write(self, move):
+        if move is None:
+            return
+        assert self.ended is None, "a terminal job was changed"
+        for event in move.events:
+            if isinstance(event, StateEvent) and self.events:
+                states = [old.state for old in self.events if isinstance(old, StateEvent)]
+                assert may_move(states[-1], event.state)
+        self.job = move.job
+        self.events += move.events
+        if move.attempt is not None:
+            self.attempts[move.attempt.number] = move.attempt
+        if self.job.state.terminal:
+            self.ended = self.job
+
+    def _try(self, change, number=None):
+        found = self.last if number is None else self.attempts.get(number)
+        try:
+            self._write(change(self.job, found))
+        except Refusal:
+            pass  # what comes too late or from the wrong one is refused
+
+    @rule(number=st.integers(1, 3), index=st.integers(0, 1), boot=st.sampled_from("ab"))
+    def order(self, number, index, boot):
+        self._try(lambda j, a: moves.boot(j, a, index, boot, self.time), number)
+
+    @rule(number=st.integers(1, 3), first=st.integers(0, 4), count=st.integers(0, 3))
+    def report(self, number, first, count):
+        events = [{"type": "progress", "time": NOW, "done": n, "total": 9} for n in range(first, first + count)]
+        batch = EventBatch.model_validate({"boot": "a", "first": first, "events": events})
+        self._try(lambda j, a: intake.take_in(j, a, 0, batch, self.time), number)
+
+    @rule(number=st.integers(1, 3), succeeded=st.booleans(), reason=st.sampled_from([None, *Reason]))
+    def commit(self, number, succeeded, reason):
+        manifest = Manifest(boot="a", succeeded=succeeded, reason=reason)
+        self._try(lambda j, a: moves.commit(j, a, manifest, self.time), number)
+
+    @rule()
+    def cancel(self):
+        self._try(lambda j, _: moves.wish(j, Reason.CANCELLED_BY_USER))
+
+    @rule(message=st.sampled_from([None, "429"]))
+    def condition(self, message):
+        self._try(lambda j, _: moves.condition(j, "platform_unseen", self.time, message))
+
+    @rule(seconds=st.sampled_from([0.5, 10, 200, 4000]))
+    def wait(self, seconds):
+        self.time += timedelta(seconds=seconds)
+
+    @rule(sighting=st.sampled_from([None, RUNNING, HEADLESS, ENDED, Sighting(), seen(Phase.PENDING, Phase.PENDING)]))
+    def decide(self, sighting):
+        action = d.decide(self.job, self.last, sighting, self.time, RULES)
+        changes = {
+            d.Begin: lambda j, a: moves.begin(j, a, self.time),
+            d.Launch: lambda j, a: moves.launched(j, a, self.time),
+            d.Rule: lambda j, a: moves.rule(j, a, action.verdict),
+            d.Stop: lambda j, a: moves.stopped(j, a, self.time, force=action.force),
+            d.Leave: lambda j, a: moves.leave(j, a, self.time, lease=60),
+            d.Close: lambda j, a: moves.close(j, action.verdict, self.time),
+        }
+        if type(action) in changes:
+            self._try(changes[type(action)])
+
+    @invariant()
+    def one_end_and_nothing_after_it(self):
+        ends = [place for place, event in enumerate(self.events) if isinstance(event, EndEvent)]
+        assert len(ends) == (self.ended is not None)
+        if self.ended is not None:
+            assert ends == [len(self.events) - 1]
+            assert isinstance(self.events[-2], UsageEvent)
+            assert self.events[-1].state is self.events[-3].state is self.ended.state
+            assert all(a.gone for a in self.attempts.values()), "something may be left running"
+            assert self.job.attempts <= self.job.retries + 1
+
+    def teardown(self):
+        """Whatever came before: with a platform that answers, the job ends."""
+        if getattr(self, "job", None) is None:
+            return
+        for _ in range(40):
+            if self.ended is not None:
+                break
+            stopped = self.last is not None and self.last.stopped is not None
+            self.decide(ENDED if stopped else HEADLESS if self.last and self.last.launched else None)
+            self.time += timedelta(seconds=1)
+        self.one_end_and_nothing_after_it()
+        assert self.ended is not None
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+
+
+def test_a_lost_answer_to_launch_is_asked_again_and_adopts():
+    """The intention is there, the launch may have happened: the same order is given again."""
+    record, last = job(State.LAUNCHING), attempt(launched=None, boots={})
+    assert d.decide(record, last, None, after(1), RULES) == d.Launch()
+    reported = replace(last, boots={0: "a"})
+    assert d.decide(replace(record, state=State.RUNNING), reported, RUNNING, after(2), RULES) == d.Launch()
