@@ -89,7 +89,7 @@ class DriverProcess:
         return Finished(succeeded=False, reason=Reason.USER_ERROR, message=f"the driver {how} before it had finished")
 
     async def end(self, grace: float) -> None:
-        """SIGTERM to its process group, and SIGKILL if it is still there after `grace` seconds; without grace at once."""
+        """SIGTERM to its process group, SIGKILL if it is there after `grace` seconds; without grace at once."""
         if grace:
             self._signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):

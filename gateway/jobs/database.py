@@ -69,5 +69,6 @@ class Database:
         self._readers.shutdown()
         if self._connection is not None:
             self._writer.submit(self._connection.close).result()
+            self._connection = None
         self._writer.shutdown()
         self._engine.dispose()

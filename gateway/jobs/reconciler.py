@@ -1,6 +1,7 @@
 """The loop between what is recorded and what the platform says. `decide` says what to do; here it is done."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -34,10 +35,10 @@ class Cadence:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the platform said, and when it was asked."""
+    """What the platform said, and when it was asked, on the reconciler's own count of looks and acts."""
 
     sighting: Sighting
-    asked: datetime
+    asked: int
 
 
 def _last(how: Callable[[JobRecord, AttemptRecord], moves.Move | None]) -> Change:
@@ -72,6 +73,9 @@ class Reconciler:
         self._working: set[str] = set()
         self._active: set[str] = set()
         self._seen: dict[str, Seen] = {}
+        self._acted: dict[str, int] = {}
+        """When an attempt was last launched or stopped; what was seen before is about its past."""
+        self._count = itertools.count(1)
         self._not_before: dict[str, datetime] = {}
         self._stirred = asyncio.Event()
 
@@ -119,18 +123,18 @@ class Reconciler:
         return {self._launcher.handle(attempt.id): attempt.job for attempt in present}
 
     async def _observe(self, handles: dict[Handle, str]) -> None:
-        asked = self._now()
+        asked, now = next(self._count), self._now()
         try:
             seen = await self._launcher.observe(tuple(handles))
         except CannotSee as error:
             message = str(error) or "the platform gave no answer"
             self._seen.clear()
             for job in handles.values():
-                await self._change(job, lambda record, _: moves.condition(record, UNSEEN, asked, message))
+                await self._change(job, lambda record, _: moves.condition(record, UNSEEN, now, message))
             return
         self._seen = {handle.attempt: Seen(sighting, asked) for handle, sighting in seen.items()}
         for job in handles.values():
-            await self._change(job, lambda record, _: moves.condition(record, UNSEEN, asked, None))
+            await self._change(job, lambda record, _: moves.condition(record, UNSEEN, now, None))
 
     async def _work(self) -> None:
         while True:
@@ -159,11 +163,11 @@ class Reconciler:
                 return
 
     async def _metered(self, job: str, attempt: AttemptRecord | None) -> Sighting | None:
-        """What was seen since the attempt was last launched or stopped; anything older may be about its past."""
+        """What was seen since the attempt was last launched or stopped; the meter takes it in."""
         seen = None if attempt is None else self._seen.get(attempt.id)
         if attempt is None or seen is None or attempt.gone is not None:
             return None
-        if seen.asked < max(filter(None, (attempt.created, attempt.launched, attempt.stopped))):
+        if seen.asked < self._acted.get(attempt.id, 0):
             return None
         instances = {
             item.index: Instance(item.started, item.ended)
@@ -190,6 +194,7 @@ class Reconciler:
                 return await self._launch(record, attempt)
             case d.Stop(force):
                 await self._launcher.stop(self._launcher.handle(attempt.id), force=force)
+                self._acted[attempt.id] = next(self._count)
                 await self._change(
                     record.id, _last(lambda job, last: moves.stopped(job, last, self._now(), force=force))
                 )
@@ -197,6 +202,7 @@ class Reconciler:
             case d.Leave():
                 lease = self._rules.lease
                 self._seen.pop(attempt.id, None)
+                self._acted.pop(attempt.id, None)
                 return (
                     await self._change(record.id, _last(lambda job, last: moves.leave(job, last, now, lease=lease)))
                     is not None
@@ -229,6 +235,7 @@ class Reconciler:
             self._not_before[attempt.id] = self._now() + RELAUNCH
             await self._change(record.id, lambda job, _: moves.condition(job, UNLAUNCHED, self._now(), message))
             return False
+        self._acted[attempt.id] = next(self._count)
         self._not_before.pop(attempt.id, None)
         await self._change(record.id, lambda job, _: moves.condition(job, UNLAUNCHED, self._now(), None))
         await self._change(record.id, _last(lambda job, last: moves.launched(job, last, self._now())))

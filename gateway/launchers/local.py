@@ -12,11 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
@@ -38,7 +40,7 @@ from gateway.launchers.local_runs import Instance, Marker, Run, marked, members
 
 _WORKER = (sys.executable, "-m", "worker_image")
 _INHERITED = frozenset(
-    {"PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
+    {"PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
 )
 _INHERITED_PREFIXES = ("LC_", "SSL_", "XDG_CACHE_")
 _DISTRIBUTIONS = ("cloudpickle", "ray", "scikit-learn", "numpy", "scipy")
@@ -121,6 +123,18 @@ class LocalLauncher:
     def _marker(self, attempt: str, index: int) -> Marker:
         return Marker(home=str(self._home), attempt=attempt, index=index)
 
+    def _temp(self, attempt: str, index: int) -> Path:
+        """A container's folder for temporary files, found again by its name; short, for the sockets in it."""
+        name = sha256(str(self._marker(attempt, index)).encode()).hexdigest()[:10]
+        return Path(tempfile.gettempdir()) / f"fg-{name}"
+
+    def _make_temp(self, attempt: str, index: int) -> Path:
+        temp = self._temp(attempt, index)
+        temp.mkdir(mode=0o700, exist_ok=True)
+        if temp.stat().st_uid != os.getuid():
+            raise PermissionError(f"{temp} belongs to somebody else")
+        return temp
+
     def _launch(self, order: LaunchOrder) -> None:
         run = self._run(order.attempt)
         try:
@@ -142,6 +156,7 @@ class LocalLauncher:
             "FLAREGATE_INDEX": str(index),
             "FLAREGATE_BOOTSTRAP": order.bootstrap,
             "FLAREGATE_RUN": str(self._marker(order.attempt, index)),
+            "TMPDIR": str(self._make_temp(order.attempt, index)),
         }
         with run.output(index).open("ab") as output:
             child = subprocess.Popen(  # noqa: S603 - our own program
@@ -207,11 +222,13 @@ class LocalLauncher:
                 _signal(process, signal.SIGTERM)
 
     def _sweep(self, attempt: str, instances: Sequence[Instance]) -> None:
-        """SIGKILL all that belongs to these containers, until nothing is left of them."""
+        """SIGKILL all that belongs to these containers, until nothing is left of them, temporary files neither."""
         markers = {self._marker(attempt, instance.index) for instance in instances}
         found = members(markers, instances)
         for _ in range(_SWEEPS):
             if not found:
+                for instance in instances:
+                    shutil.rmtree(self._temp(attempt, instance.index), ignore_errors=True)
                 return
             for process, _marker in found:
                 _signal(process, signal.SIGKILL)

@@ -28,7 +28,7 @@ async def sighting(launcher, handle):
 
 async def until_gone(launcher, handle, seconds=10.0):
     async with asyncio.timeout(seconds):
-        while not (seen := await sighting(launcher, handle)).gone:  # noqa: ASYNC110 - a process has no event
+        while not (seen := await sighting(launcher, handle)).gone:
             await asyncio.sleep(0.02)
     return seen
 
@@ -83,7 +83,7 @@ async def test_a_head_that_ends_leaves_the_workers_in_sight(platform):
     launcher = platform.launcher("import os, time; time.sleep(600 * int(os.environ['FLAREGATE_INDEX']))")
     handle = await launcher.launch(order())
     async with asyncio.timeout(10):
-        while (await sighting(launcher, handle)).head.phase is not Phase.ENDED:  # noqa: ASYNC110 - a process has no event
+        while (await sighting(launcher, handle)).head.phase is not Phase.ENDED:
             await asyncio.sleep(0.02)
     seen = await sighting(launcher, handle)
     assert [i.phase for i in seen.instances] == [Phase.ENDED, Phase.RUNNING]

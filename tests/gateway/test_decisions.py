@@ -66,7 +66,13 @@ def is_(expected):
     [
         # before anything runs
         (job(State.QUEUED, attempts=0, started=None), None, None, 0, is_(d.Begin())),
-        (job(State.QUEUED, attempts=0, started=None, wish=Reason.CANCELLED_BY_USER), None, None, 0, closes(State.CANCELLED)),
+        (
+            job(State.QUEUED, attempts=0, started=None, wish=Reason.CANCELLED_BY_USER),
+            None,
+            None,
+            0,
+            closes(State.CANCELLED),
+        ),
         (job(State.LAUNCHING), attempt(launched=None, boots={}), None, 0, is_(d.Launch())),
         (job(State.LAUNCHING), attempt(boots={}), RUNNING, 119, is_(d.Wait())),
         (job(State.LAUNCHING), attempt(boots={}), RUNNING, 120, ruled(Reason.LAUNCH_TIMEOUT)),
@@ -108,10 +114,20 @@ def is_(expected):
         (job(State.FINISHING), attempt(verdict=LOST), Sighting(), 1, is_(d.Stop(force=True))),
         # between attempts
         (job(State.RETRYING), attempt(verdict=LOST, gone=NOW), None, 1, is_(d.Begin())),
-        (job(State.RETRYING, wish=Reason.CANCELLED_BY_USER), attempt(verdict=LOST, gone=NOW), None, 1, closes(State.CANCELLED)),
+        (
+            job(State.RETRYING, wish=Reason.CANCELLED_BY_USER),
+            attempt(verdict=LOST, gone=NOW),
+            None,
+            1,
+            closes(State.CANCELLED),
+        ),
         (job(State.RETRYING), attempt(verdict=LOST, gone=NOW), None, 3600, closes(State.TIMED_OUT)),
         # the end is the end
-        *[(job(state, wish=Reason.CANCELLED_BY_USER), attempt(), HEADLESS, 9999, is_(d.Wait())) for state in State if state.terminal],
+        *[
+            (job(state, wish=Reason.CANCELLED_BY_USER), attempt(), HEADLESS, 9999, is_(d.Wait()))
+            for state in State
+            if state.terminal
+        ],
     ],
 )
 def test_the_next_step(record, last, sighting, at, expected):

@@ -59,7 +59,9 @@ async def test_its_own_origin_is_taken(still):
     assert (await still.http.get("/v1/jobs", headers={"Origin": "http://127.0.0.1:8080"})).status_code == 200
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
+)
 async def test_what_a_form_can_send_is_refused(still, definition, kind):
     for path in ("/v1/jobs", "/v1/jobs:plan", "/v1/blobs"):
         answer = await still.http.post(path, content=json.dumps(definition), headers={"Content-Type": kind})

@@ -58,8 +58,16 @@ async def test_bad_definitions_start_nothing(gateway, change, pointer, words):
 
 async def test_what_is_not_staged_or_priced_or_there_is_refused(still, definition):
     payload = "sha256:" + "a" * 64
-    node = {"name": "pca", "kind": "estimator", "payload": payload, "signature": {"params": [], "abilities": ["transform"]}}
-    with_payload = definition | {"axes": [], "pipeline": definition["pipeline"] | {"nodes": [node, definition["pipeline"]["nodes"][1]]}}
+    node = {
+        "name": "pca",
+        "kind": "estimator",
+        "payload": payload,
+        "signature": {"params": [], "abilities": ["transform"]},
+    }
+    with_payload = definition | {
+        "axes": [],
+        "pipeline": definition["pipeline"] | {"nodes": [node, definition["pipeline"]["nodes"][1]]},
+    }
     missing = await still.http.post("/v1/jobs", json=with_payload)
     assert (missing.status_code, missing.json()["code"]) == (422, "blob_missing")
     assert payload in missing.json()["detail"]
@@ -195,7 +203,9 @@ async def test_logs_by_container_with_tail_and_follow(gateway):
     assert (await get(attempt=2)).text == ""
     await head.commit(succeeded=False, reason="user_error", result=None)
     assert (await following).text == "one\ntwo\nthree\nfour\n"
-    assert (await gateway.ended(job))["log_tail"] == ["one", "two", "three", "four"], "from the store, if the head says nothing"
+    assert (await gateway.ended(job))["log_tail"] == ["one", "two", "three", "four"], (
+        "from the store, if the head says nothing"
+    )
 
 
 async def test_results_are_outcomes_alone(gateway):

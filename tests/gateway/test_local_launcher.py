@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psutil
 import pytest
@@ -35,9 +36,14 @@ async def make(tmp_path):
 
 async def gone(launcher, handle, seconds=5.0):
     async with asyncio.timeout(seconds):
-        while not (seen := (await launcher.observe([handle]))[handle]).gone:  # noqa: ASYNC110 - a process has no event
+        while not (seen := (await launcher.observe([handle]))[handle]).gone:
             await asyncio.sleep(0.02)
     return seen
+
+
+def mode_of(folder):
+    """Its permissions; None if it does not exist."""
+    return Path(folder).stat().st_mode & 0o777 if Path(folder).exists() else None
 
 
 def output(tmp_path, attempt, index=0):
@@ -51,6 +57,7 @@ async def test_a_container_gets_its_variables_and_little_else(make, tmp_path):
     await gone(launcher, await launcher.launch(asked))
     environment = json.loads(output(tmp_path, "j1-a"))
     environment.pop("LC_CTYPE", None)
+    assert mode_of(environment.pop("TMPDIR")) is None
     assert environment == {
         "PATH": os.environ["PATH"],
         "LC_ALL": "C.UTF-8",
@@ -83,7 +90,7 @@ async def test_only_what_is_missing_is_started(make, tmp_path):
     before = Run(folder).instances()
     (folder / "1.json").unlink()
     psutil.Process(before[1].pid).kill()
-    os.waitpid(before[1].pid, 0)  # noqa: ASYNC222 - it has been killed
+    os.waitpid(before[1].pid, 0)
     await make().launch(asked)
     after = Run(folder).instances()
     assert after[0] == before[0]
@@ -102,7 +109,7 @@ async def test_the_exit_code_is_that_of_a_signal_or_unknown_to_a_restarted_gatew
 
 
 async def test_a_pid_that_another_process_has_now_is_left_alone(make, tmp_path):
-    with subprocess.Popen([sys.executable, "-c", SLEEPS]) as stranger:  # noqa: ASYNC220 - at once
+    with subprocess.Popen([sys.executable, "-c", SLEEPS]) as stranger:
         launcher = make()
         handle = await launcher.launch(order("j-1", workers=0))
         await launcher.stop(handle, force=True)
@@ -131,7 +138,7 @@ async def test_nothing_outlives_a_run(make, tmp_path, escape, way):
     )
     handle = await launcher.launch(order("j-1", workers=0))
     async with asyncio.timeout(5):
-        while "ready" not in output(tmp_path, "j-1"):  # noqa: ASYNC110 - a process has no event
+        while "ready" not in output(tmp_path, "j-1"):
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.1)
     home = str(tmp_path / "home")
@@ -167,6 +174,20 @@ def alive(pid):
         return process if process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
+
+
+async def test_temporary_files_go_with_a_run_that_was_forced(make, tmp_path):
+    launcher = make(f"import os; print(os.environ['TMPDIR'], flush=True); {SLEEPS}")
+    handle = await launcher.launch(order("j-1", workers=0))
+    async with asyncio.timeout(5):
+        while not output(tmp_path, "j-1"):
+            await asyncio.sleep(0.02)
+    temp = output(tmp_path, "j-1").strip()
+    assert mode_of(temp) == 0o700
+    assert len(temp) <= 24
+    await launcher.stop(handle, force=True)
+    await gone(launcher, handle)
+    assert mode_of(temp) is None
 
 
 async def test_another_home_s_runs_are_not_its_own(make, tmp_path):

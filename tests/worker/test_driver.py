@@ -73,7 +73,6 @@ class Driver:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self.output = self.process.stdout.read()
         for pipe in (self.process.stdin, self.process.stdout, self.reports):
             pipe.close()
 
@@ -125,8 +124,6 @@ def test_a_lost_worker_costs_no_outcome_and_hosts_tell_head_from_worker(driver, 
     assert ran.result.stats.fits == {"above": CANDIDATES, "leaf": 2 * CANDIDATES}
     assert {host.split()[0] for host in ran.result.stats.hosts} == {"head", "worker"}
     assert len(ran.result.stats.hosts) == 2
-    started.end()
-    assert "lost" in started.output
 
 
 def test_too_few_workers_end_the_job_after_the_deadline(driver, tmp_path):
