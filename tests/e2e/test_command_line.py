@@ -160,6 +160,8 @@ def test_the_gateway_process_cannot_unpickle_or_run_pipelines(environment):
         "from gateway.main import main\nmain()\n"
         "print(sorted({'cloudpickle', 'ray', 'sklearn', 'numpy', 'joblib', 'flaregate'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.splitlines()[0].startswith("flaregate gateway ready"), done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
