@@ -1,6 +1,7 @@
 """Platforms and containers that are not there: instant, slow, refusing, blind, forgetful, stubborn."""
 
 import asyncio
+import inspect
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -21,9 +22,8 @@ BOOT = "boot-1"
 class Clock:
     """The time, and how to move it on."""
 
-    def __init__(self, start=None):
-        self.time = start or datetime(2026, 1, 1, tzinfo=UTC)
-        self._real = start is None
+    def __init__(self):
+        self.time = datetime(2026, 1, 1, tzinfo=UTC)
 
     def __call__(self):
         return self.time
@@ -221,12 +221,14 @@ def log(index, key, start, size):
     return {"type": "log", "time": TIME, "index": index, "key": key, "start": start, "size": size}
 
 
-async def until(condition, seconds=5.0):
-    """Wait for an awaitable condition; a falsy last value fails the test."""
+async def until(condition, seconds=5.0, every=0.01):
+    """Wait for a condition, which may be awaitable; a falsy last value fails the test."""
     end = asyncio.get_running_loop().time() + seconds
     while True:
-        found = await condition()
+        found = condition()
+        if inspect.isawaitable(found):
+            found = await found
         if found:
             return found
         assert asyncio.get_running_loop().time() < end, "it did not come about"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(every)

@@ -158,8 +158,18 @@ class LocalLauncher:
             "FLAREGATE_RUN": str(self._marker(order.attempt, index)),
             "TMPDIR": str(self._make_temp(order.attempt, index)),
         }
+        try:
+            child = self._spawn(run, index, environment)
+        except OSError:
+            shutil.rmtree(environment["TMPDIR"], ignore_errors=True)
+            raise
+        self._children.add(child.pid)
+        child.returncode = 0  # it may outlive this object, which must neither warn of that nor take the exit code
+        run.record(Instance(index=index, pid=child.pid, created=psutil.Process(child.pid).create_time()))
+
+    def _spawn(self, run: Run, index: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         with run.output(index).open("ab") as output:
-            child = subprocess.Popen(  # noqa: S603 - our own program
+            return subprocess.Popen(  # noqa: S603 - our own program
                 self._command,
                 cwd=run.folder,
                 env=environment,
@@ -168,9 +178,6 @@ class LocalLauncher:
                 stderr=output,
                 start_new_session=True,
             )
-        self._children.add(child.pid)
-        child.returncode = 0  # it may outlive this object, which must neither warn of that nor take the exit code
-        run.record(Instance(index=index, pid=child.pid, created=psutil.Process(child.pid).create_time()))
 
     def _instances(self, attempt: str, run: Run) -> dict[int, Instance]:
         """What has been started. A gateway that was killed between start and record left a marker to find it by."""

@@ -67,11 +67,6 @@ def test_each_prefix_is_fitted_once_for_each_fold(done):
     assert result.stats.fits == {"pca": 25, "logistic": 100}
 
 
-def test_tasks_ran_on_the_head_and_on_the_worker(done):
-    _, result, _ = done
-    assert len(result.stats.hosts) == 2
-
-
 def test_the_first_outcome_arrives_before_the_last_is_computed(done):
     _, _, arrived = done
     outcomes = [(moment, event) for moment, event in arrived if isinstance(event, OutcomeEvent)]

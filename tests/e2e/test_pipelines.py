@@ -82,6 +82,8 @@ class _Picky(ClassifierMixin, BaseEstimator):
         if self.mode == "exit":
             print("about to go", flush=True)
             os._exit(7)
+        if self.mode.startswith("nap"):
+            time.sleep(0.5)
         if self.mode == "sleep":
             print("sleeping for ever", flush=True)
             time.sleep(3600)
@@ -116,6 +118,11 @@ def test_a_candidate_that_raises_and_one_that_kills_its_process_stop_no_other(cl
     view = job.wait()
     assert (view.state, view.reason) == (State.SUCCEEDED, Reason.SOME_CANDIDATES_FAILED)
     assert "about to go" in "".join(job.logs())
+
+
+def test_tasks_run_on_the_head_and_on_the_worker(client, iris):
+    job = search(client, iris, [f"nap {n}" for n in range(12)], workers=1, min_workers=1, cpus=1)
+    assert len(job.result().stats.hosts) == 2
 
 
 def test_when_all_fail_the_job_fails_with_the_first_traceback(client, iris):

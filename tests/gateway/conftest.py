@@ -85,7 +85,7 @@ class Deployed:
     async def head(self, job, number=1, index=0, boot=doubles.BOOT):
         """A container of a launched attempt, which has its order."""
         attempt = f"{job}-{number}"
-        await doubles.until(lambda: _true(attempt in self.launcher.runs))
+        await doubles.until(lambda: attempt in self.launcher.runs)
         container = doubles.Container(self.anonymous, attempt, self.keys.bootstrap(attempt), index, boot)
         assert (await container.order()).status_code == 200
         return container
@@ -93,10 +93,6 @@ class Deployed:
     async def events(self, job):
         answer = await self.http.get(f"/v1/jobs/{job}/events", headers={"Accept": "application/x-ndjson"})
         return [json.loads(line) for line in answer.text.splitlines()]
-
-
-async def _true(value):
-    return value
 
 
 def digits():

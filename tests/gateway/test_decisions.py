@@ -1,5 +1,6 @@
 """What is done next for a job: a table, and any order of anything."""
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -200,10 +201,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     def _try(self, change, number=None):
         found = self.last if number is None else self.attempts.get(number)
-        try:
+        with suppress(Refusal):  # what comes too late or from the wrong one is refused
             self._write(change(self.job, found))
-        except Refusal:
-            pass  # what comes too late or from the wrong one is refused
 
     @rule(number=st.integers(1, 3), index=st.integers(0, 1), boot=st.sampled_from("ab"))
     def order(self, number, index, boot):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.doubles import SlowLauncher, outcome
+from tests.doubles import SlowLauncher, outcome, until
 from tests.gateway.conftest import TOKEN, URL, digits
 
 
@@ -104,12 +104,10 @@ async def test_many_requests_with_one_key_make_one_job(still, definition):
 
 async def test_a_submission_goes_on_when_the_client_has_gone(still, definition):
     sending = asyncio.create_task(still.http.post("/v1/jobs", json=definition, headers={"Idempotency-Key": "gone"}))
-    while not still.service._in_flight:
-        await asyncio.sleep(0)
+    await until(lambda: still.service._in_flight, every=0)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
-    while still.service._in_flight:
-        await asyncio.sleep(0.01)
+    await until(lambda: not still.service._in_flight)
     again = await still.http.post("/v1/jobs", json=definition, headers={"Idempotency-Key": "gone"})
     assert again.headers["idempotent-replayed"] == "true"
 

@@ -60,7 +60,7 @@ async def test_cancel_while_running_is_told_to_the_container_then_forced(deploy)
     head = await gateway.head(job)
     await gateway.http.post(f"/v1/jobs/{job}/cancel")
     await gateway.in_state(job, "finishing")
-    await until(lambda: _true(gateway.launcher.stops))
+    await until(lambda: gateway.launcher.stops)
     assert gateway.launcher.stops == [(f"{job}-1", False)]
     assert (await head.send(outcome(3))).json()["cancel"] is True, "its last words are still taken"
     await head.commit(succeeded=False, reason="cancelled_by_user", log_tail=["last words"])
@@ -68,10 +68,6 @@ async def test_cancel_while_running_is_told_to_the_container_then_forced(deploy)
     assert (await gateway.ended(job))["state"] == "cancelled"
     assert (f"{job}-1", True) in gateway.launcher.stops
     assert 3 in [event.get("candidate") for event in await gateway.events(job)]
-
-
-async def _true(value):
-    return value
 
 
 async def test_cancel_while_finishing_changes_nothing(deploy):
@@ -239,7 +235,7 @@ async def test_a_crash_between_intention_and_launch_launches_once(deploy):
     launcher = Crashes()
     first = deploy(launcher)
     job = await first.submit()
-    await until(lambda: _true(launcher.orders))
+    await until(lambda: launcher.orders)
     await first.close()
     launcher.crash = False
     second = deploy(launcher)
@@ -255,7 +251,7 @@ async def test_runs_without_a_live_attempt_are_ended(deploy, tmp_path):
     job = await other.submit()
     head = await other.head(job)
     launcher.runs["job-unknown-1"] = dict(launcher.runs[f"{job}-1"])
-    await until(lambda: _true(("job-unknown-1", True) in launcher.stops))
+    await until(lambda: ("job-unknown-1", True) in launcher.stops)
     assert (await head.send()).status_code == 200, "the live one is left alone"
 
 
@@ -270,7 +266,7 @@ async def test_one_look_for_all_jobs_and_none_when_idle(deploy):
         await head.commit()
     for job in jobs:
         assert (await gateway.ended(job))["state"] == "succeeded"
-    await until(lambda: _true(gateway.reconciler.idle))
+    await until(lambda: gateway.reconciler.idle)
     await asyncio.sleep(0.05)
     before = gateway.launcher.looks
     await asyncio.sleep(0.2)

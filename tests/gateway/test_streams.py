@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flaregate_wire.events import NodeEvent
 from gateway.jobs.batches import batch_of, kind_of
 from gateway.jobs.feed import KEPT_BYTES, Channel
-from tests.doubles import TIME, outcome, progress
+from tests.doubles import TIME, outcome, progress, until
 from tests.gateway.conftest import TOKEN
 
 
@@ -38,8 +38,7 @@ async def served(deployed):
     server = uvicorn.Server(uvicorn.Config(deployed.app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
     server.install_signal_handlers = lambda: None
     serving = asyncio.create_task(server.serve(sockets=[listening]))
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await until(lambda: server.started)
     async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20) as client:
         yield client
     server.should_exit = True
@@ -140,16 +139,13 @@ async def test_channels_are_dropped_with_their_last_reader(deploy):
         job = await gateway.submit()
         await gateway.head(job)
         reading = [asyncio.create_task(read(client, job)) for _ in range(5)]
-        await asyncio.sleep(0.2)
-        assert gateway.service._feed._channels[job].readers == 5
+        await until(
+            lambda: job in gateway.service._feed._channels and gateway.service._feed._channels[job].readers == 5
+        )
         for task in reading:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
-        for _ in range(100):
-            if not gateway.service._feed._channels:
-                break
-            await asyncio.sleep(0.02)
-        assert gateway.service._feed._channels == {}
+        await until(lambda: not gateway.service._feed._channels)
 
 
 def test_a_channel_keeps_a_bounded_log_and_sends_those_behind_to_the_database():
