@@ -75,8 +75,8 @@ class SqlRepository:
                 if _answer(connection, job.tenant, given.key) is not None:
                     return None
                 row = {"tenant": job.tenant, "key": given.key, "body": given.body, "view": given.view}
-                connection.execute(insert(t.idempotency).values(row))
-            connection.execute(insert(t.jobs).values(id=job.id, definition=definition, **_columns(job)))
+                connection.execute(insert(t.idempotency), row)
+            connection.execute(insert(t.jobs), {"id": job.id, "definition": definition, **_columns(job)})
             pairs = [{"tenant": job.tenant, "job": job.id, "name": k, "value": v} for k, v in job.labels.items()]
             if pairs:
                 connection.execute(insert(t.labels), pairs)
@@ -182,7 +182,7 @@ class SqlRepository:
             row = connection.execute(select(t.blobs).where(*where)).first()
             if row is None:
                 values = {column.name: getattr(blob, column.name) for column in t.blobs.columns}
-                connection.execute(insert(t.blobs).values(values))
+                connection.execute(insert(t.blobs), values)
                 return blob
             if blob.complete:
                 connection.execute(update(t.blobs).where(*where).values(complete=True))
@@ -246,7 +246,7 @@ def _numbered(move: Move) -> tuple[JobRecord, Batch | None]:
 def _append(connection: Connection, job: JobRecord, batch: Batch | None) -> None:
     if batch is not None:
         row = {"tenant": job.tenant, "job": job.id, "first": batch.first, "last": batch.last, "lines": batch.lines}
-        connection.execute(insert(t.event_batches).values(row))
+        connection.execute(insert(t.event_batches), row)
 
 
 def _change(connection: Connection, job_id: str, how: Change) -> Written | None:
@@ -261,7 +261,7 @@ def _change(connection: Connection, job_id: str, how: Change) -> Written | None:
     seen = job != old_job or _shown(attempt) != _shown(old_attempt)
     job = replace(job, version=old_job.version + seen)
     if job != old_job:
-        connection.execute(update(t.jobs).where(t.jobs.c.id == job.id).values(_columns(job)))
+        connection.execute(update(t.jobs).where(t.jobs.c.id == job.id), _columns(job))
     if attempt is not None and attempt != old_attempt:
         _keep_attempt(connection, attempt, new=old_attempt is None or attempt.id != old_attempt.id)
     _append(connection, job, batch)
@@ -278,9 +278,9 @@ def _keep_attempt(connection: Connection, attempt: AttemptRecord, *, new: bool) 
     record = ATTEMPT.dump_json(attempt).decode()
     if new:
         row = {"id": attempt.id, "tenant": attempt.tenant, "job": attempt.job, "number": attempt.number}
-        connection.execute(insert(t.attempts).values(record=record, **row))
+        connection.execute(insert(t.attempts), {"record": record, **row})
     else:
-        connection.execute(update(t.attempts).where(t.attempts.c.id == attempt.id).values(record=record))
+        connection.execute(update(t.attempts).where(t.attempts.c.id == attempt.id), {"record": record})
 
 
 def _keep_parts(connection: Connection, job: JobRecord, move: Move) -> None:

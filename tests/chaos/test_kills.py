@@ -178,10 +178,13 @@ def test_a_frozen_head_within_its_lease_lives(own_gateway):
     with own_gateway.client() as client:
         job = submit(client)
         first_outcome(job)
-        head = supervisor(job.id, 0)
-        head.suspend()
+        first = supervisor(job.id, 0)
+        frozen = [first, *first.children()]  # the first process and the supervisor, its only child
+        for process in frozen:
+            process.suspend()
         time.sleep(5)
-        head.resume()
+        for process in frozen:
+            process.resume()
         assert_all_is_well(job)
 
 

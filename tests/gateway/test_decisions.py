@@ -31,7 +31,8 @@ def after(seconds):
 
 def job(state=State.RUNNING, **more):
     given = {"attempts": 1, "started": NOW, "timeout": 3600, "retries": 0} | more
-    return JobRecord("job-1", "default", "digits", Action.SEARCH, "default", {}, state, NOW, NOW, CLUSTER, **given)
+    labels = given.pop("labels", {})
+    return JobRecord("job-1", "default", "digits", Action.SEARCH, "default", labels, state, NOW, NOW, CLUSTER, **given)
 
 
 def attempt(**more):

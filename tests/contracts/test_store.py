@@ -1,0 +1,183 @@
+"""What every store does: one suite for each implementation."""
+
+import asyncio
+import hashlib
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway.stores.base import Expected, KeyRefused, ObjectExists, ObjectMismatch, ObjectMissing
+from gateway.stores.folder import FolderStore
+from gateway.stores.signing import UrlRefused, UrlSigner
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Time:
+    now = NOW
+
+
+@pytest.fixture
+def signer():
+    Time.now = NOW
+    return UrlSigner(b"k" * 32, "http://gateway", 900, lambda: Time.now)
+
+
+@pytest.fixture(params=["folder"])
+def store(request, tmp_path, signer):
+    return {"folder": lambda: FolderStore(tmp_path / "store", signer.sign)}[request.param]()
+
+
+async def pieces(*parts):
+    for part in parts:
+        yield part
+
+
+async def get(store, key, **part):
+    return b"".join([piece async for piece in store.get(key, **part)])
+
+
+async def names(store, prefix):
+    return sorted([info.key async for info in store.list(prefix)])
+
+
+async def test_what_was_put_is_there(store):
+    info = await store.put("a/b/c", pieces(b"one", b"", b"two"))
+    assert (info.key, info.size) == ("a/b/c", 6)
+    assert await get(store, "a/b/c") == b"onetwo"
+    assert (await store.head("a/b/c")).size == 6
+    await store.put("a/b/c", pieces(b"3"))
+    assert await get(store, "a/b/c") == b"3"
+    await store.put("empty", pieces())
+    assert await get(store, "empty") == b""
+
+
+async def test_ranges(store):
+    await store.put("k", pieces(bytes(range(100))))
+    assert await get(store, "k", start=10) == bytes(range(10, 100))
+    assert await get(store, "k", start=10, stop=20) == bytes(range(10, 20))
+    assert await get(store, "k", start=100) == b""
+    assert await get(store, "k", start=5, stop=5) == b""
+
+
+async def test_what_is_not_there_is_missing(store):
+    await store.put("a/b", pieces(b"x"))
+    for key in ("nothing", "a", "a/b/c"):
+        with pytest.raises(ObjectMissing):
+            await get(store, key)
+        with pytest.raises(ObjectMissing):
+            await store.head(key)
+
+
+async def test_if_absent_has_one_winner(store):
+    results = await asyncio.gather(
+        *(store.put("k", pieces(b"%d" % n), if_absent=True) for n in range(8)), return_exceptions=True
+    )
+    assert sum(not isinstance(result, Exception) for result in results) == 1
+    assert all(isinstance(result, ObjectExists) for result in results if isinstance(result, Exception))
+    winner = next(place for place, result in enumerate(results) if not isinstance(result, Exception))
+    assert await get(store, "k") == b"%d" % winner
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"12345", Expected(size=4)),
+        (b"12345", Expected(size=6)),
+        (b"12345", Expected(sha256="sha256:" + "0" * 64)),
+    ],
+)
+async def test_what_is_not_as_announced_is_not_kept(store, data, expected):
+    with pytest.raises(ObjectMismatch):
+        await store.put("k", pieces(data), expected=expected)
+    with pytest.raises(ObjectMissing):
+        await store.head("k")
+    right = Expected(len(data), "sha256:" + hashlib.sha256(data).hexdigest())
+    assert (await store.put("k", pieces(data), expected=right)).size == 5
+
+
+async def test_a_put_that_breaks_off_leaves_nothing(store, tmp_path):
+    async def broken():
+        yield b"half"
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await store.put("k", broken())
+    with pytest.raises(ObjectMissing):
+        await store.head("k")
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+
+
+async def test_lists_and_deletes(store):
+    for key in ("t/a/1", "t/a/2", "t/ab/3", "u/a/4"):
+        await store.put(key, pieces(b"x"))
+    assert await names(store, "t/a/") == ["t/a/1", "t/a/2"]
+    assert await names(store, "t/") == ["t/a/1", "t/a/2", "t/ab/3"]
+    for _ in range(2):
+        await store.delete("t/a/1")
+    assert await names(store, "t/a/") == ["t/a/2"]
+    assert await names(store, "nothing/") == []
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", "a\0b", "a b", "a\\b", "ä", "x" * 900, "a\n"],
+)
+async def test_keys_that_lead_astray_are_refused(store, key):
+    with pytest.raises(KeyRefused):
+        await store.put(key, pieces(b"x"))
+    with pytest.raises(KeyRefused):
+        await get(store, key)
+    with pytest.raises(KeyRefused):
+        await store.delete(key)
+    with pytest.raises(KeyRefused):
+        store.presign("GET", key)
+
+
+async def test_objects_pass_in_constant_memory(store):
+    async def much():
+        for _ in range(64):
+            yield b"x" * 1024 * 1024
+
+    tracemalloc.start()
+    try:
+        await store.put("big", much())
+        size = 0
+        async for piece in store.get("big"):
+            size += len(piece)
+        assert size == 64 * 1024 * 1024
+        assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def query(transfer):
+    from urllib.parse import parse_qsl, urlsplit
+
+    return dict(parse_qsl(urlsplit(transfer.url).query))
+
+
+def test_a_url_is_for_one_request(store, signer):
+    expected = Expected(5, "sha256:" + "0" * 64)
+    transfer = store.presign("PUT", "a/b", expected)
+    assert transfer.url.startswith("http://gateway/v1/objects/a/b?")
+    params = query(transfer)
+    assert signer.check("PUT", "a/b", params) == expected
+    forged = [
+        ("GET", "a/b", params),
+        ("PUT", "a/c", params),
+        ("PUT", "a/b", params | {"size": "6"}),
+        ("PUT", "a/b", params | {"expires": str(int(params["expires"]) + 1)}),
+        ("PUT", "a/b", params | {"method": "GET"}),
+        ("GET", "a/b", params | {"method": "GET"}),
+        ("PUT", "a/b", {name: value for name, value in params.items() if name != "size"}),
+        ("PUT", "a/b", params | {"signature": "0" * 64}),
+        ("PUT", "a/b", {}),
+    ]
+    for method, key, given in forged:
+        with pytest.raises(UrlRefused):
+            signer.check(method, key, given)
+    Time.now = NOW + timedelta(seconds=901)
+    with pytest.raises(UrlRefused):
+        signer.check("PUT", "a/b", params)

@@ -1,0 +1,116 @@
+"""The gateway as a process: its home, its one line, its ends."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gateway.home import Home, HomeTaken
+
+
+def start(home, **settings):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FLAREGATE_")}
+    environment |= {"FLAREGATE_HOME": str(home)} | {f"FLAREGATE_{name.upper()}": str(v) for name, v in settings.items()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "gateway"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture
+def started():
+    running = []
+
+    def call(home, **settings):
+        process = start(home, **settings)
+        running.append(process)
+        line = process.stdout.readline()
+        assert line.startswith("flaregate gateway ready on http://127.0.0.1:"), process.stderr.read()
+        return process, line.split()[-1]
+
+    yield call
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_one_line_a_private_home_and_a_clean_end(started, tmp_path):
+    home = tmp_path / "home"
+    process, url = started(home)
+    assert home.stat().st_mode & 0o777 == 0o700
+    for name in ("token", "secret", "gateway.json"):
+        assert (home / name).stat().st_mode & 0o777 == 0o600
+    assert len((home / "token").read_text().strip()) >= 43
+    found = json.loads((home / "gateway.json").read_text())
+    assert (found["url"], found["pid"], found["embedded"]) == (url, process.pid, False)
+    second = start(home)
+    assert second.wait(10) == 2
+    assert url in second.stderr.read()
+    second.communicate()
+    token = (home / "token").read_text()
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, "")
+    again, url_again = started(home)
+    assert url_again == url, "containers find a restarted gateway where the last one was"
+    assert (home / "token").read_text() == token
+    again.send_signal(signal.SIGINT)
+    assert again.wait(10) == 0
+
+
+def test_an_embedded_gateway_lives_as_long_as_one_of_its_programs(started, tmp_path):
+    home = tmp_path / "home"
+    (home / "openers").mkdir(parents=True)
+    holds = []
+    for name in ("one", "two"):
+        holds.append((home / "openers" / name).open("x"))
+        fcntl.flock(holds[-1], fcntl.LOCK_EX)
+        os.utime(home / "openers" / name, (1, 1))
+    process, _ = started(home, embedded="true", openers_interval="0.05")
+    holds[0].close()
+    time.sleep(0.5)
+    assert process.poll() is None
+    assert not (home / "openers" / "one").exists(), "what a killed program left is removed"
+    holds[1].close()
+    assert process.wait(10) == 0
+
+
+def test_an_embedded_gateway_that_nobody_opens_ends(started, tmp_path):
+    process, _ = started(tmp_path / "home", embedded="true", openers_wait="0.3", openers_interval="0.05")
+    assert process.wait(10) == 0
+
+
+def test_a_program_that_has_just_made_its_file_counts(tmp_path):
+    home = Home(tmp_path / "home")
+    (home.path / "openers").mkdir()
+    (home.path / "openers" / "new").touch()
+    assert home.openers() == 1
+    os.utime(home.path / "openers" / "new", (1, 1))
+    assert home.openers() == 0
+
+
+def test_a_home_has_one_gateway(tmp_path):
+    home = Home(tmp_path / "home")
+    with home.locked():
+        home.announce("http://127.0.0.1:1", embedded=True)
+        with pytest.raises(HomeTaken, match=r"http://127\.0\.0\.1:1"), Home(home.path).locked():
+            pass
+    with home.locked():
+        pass
+
+
+def test_the_process_has_neither_the_sdk_nor_what_unpickles_or_runs(tmp_path):
+    code = (
+        "import sys, gateway.main as m; from gateway.settings import Settings; from gateway.home import Home;"
+        "from pathlib import Path;"
+        f"home = Path({str(tmp_path / 'home')!r}); s = Settings(home=home);"
+        "g = m.assemble(s, Home(home), 'http://127.0.0.1:1');"
+        "from gateway.jobs.admission import catalogue; catalogue(); g.repository.close();"
+        "print([n for n in ('flaregate', 'cloudpickle', 'joblib', 'ray', 'sklearn', 'numpy', 'boto3') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
