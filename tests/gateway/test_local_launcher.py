@@ -74,6 +74,9 @@ async def test_a_gateway_killed_between_start_and_record_finds_what_it_started(m
     handle = await make().launch(asked)
     folder = tmp_path / "home" / "runs" / asked.attempt
     before = Run(folder).instances()
+    async with asyncio.timeout(5):  # the kernel shows a new program's environment a moment after the program
+        while not all("FLAREGATE_RUN" in psutil.Process(one.pid).environ() for one in before.values()):
+            await asyncio.sleep(0.01)
     (folder / "1.json").unlink()
     restarted = make()
     seen = (await restarted.observe([handle]))[handle]
