@@ -27,6 +27,7 @@ from gateway.jobs.keys import Keys
 from gateway.jobs.reconciler import Cadence, Reconciler
 from gateway.jobs.repository import SqlRepository
 from gateway.jobs.service import Service, Times
+from gateway.launchers.base import Launcher
 from gateway.launchers.local import LocalLauncher
 from gateway.settings import Settings, inherited
 from gateway.stores.folder import FolderStore
@@ -51,6 +52,7 @@ class Gateway:
     repository: SqlRepository
     service: Service
     reconciler: Reconciler
+    launcher: Launcher
     app: FastAPI
 
 
@@ -85,7 +87,7 @@ def assemble(settings: Settings, home: Home, url: str) -> Gateway:
     identity = Identity(home.token(), keys)
     parts = Parts(service, store, signer, identity, Pace(settings.heartbeat, settings.stream_age))
     hosts = {*settings.allowed_hosts, host_of(url.partition("://")[2])}
-    return Gateway(settings, repository, service, reconciler, create(parts, hosts, lifespan))
+    return Gateway(settings, repository, service, reconciler, launcher, create(parts, hosts, lifespan))
 
 
 async def serve(gateway: Gateway, home: Home, listening: socket.socket, url: str) -> None:
@@ -136,13 +138,15 @@ async def _abandoned(home: Home, settings: Settings, url: str) -> None:
 
 
 async def _end_jobs(gateway: Gateway) -> None:
-    """Cancel what runs, and wait until it is gone."""
+    """Cancel what runs, and wait until it is gone; what takes too long is ended by force."""
     for job in await gateway.repository.active():
         await gateway.service.cancel(OWNER.tenant, job, Reason.CLIENT_GONE)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(gateway.settings.ending):
             while await gateway.repository.active():  # noqa: ASYNC110 - at the end, a few times
                 await asyncio.sleep(gateway.settings.tick)
+    for handle in await gateway.launcher.list():  # what could not be ended in time by asking
+        await gateway.launcher.stop(handle, force=True)
 
 
 def _listen(settings: Settings, home: Home) -> socket.socket:
