@@ -90,6 +90,7 @@ class Head:
                 attempt=order.number,
                 blobs=paths,
                 scratch=str(container.artifacts),
+                join_deadline=order.join_deadline,
             )
         )
         self._has_work.set()

@@ -57,6 +57,8 @@ class RayRunner:
             raise JobFailed(Reason.OOM_KILLED, f"the inputs do not fit into memory: {error}") from error
         except WorkerCrashedError as error:
             raise JobFailed(Reason.USER_ERROR, f"while inputs and nodes were loaded, {_ENDED}") from error
+        except RayTaskError as error:
+            raise JobFailed(Reason.STAGE_IN_FAILED, f"the inputs cannot be handed to tasks: {error.cause}") from error
         if isinstance(given, JobFailed):
             raise given
         del warming
