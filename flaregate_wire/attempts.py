@@ -74,7 +74,10 @@ class BatchAnswer(PeerModel):
 
 
 class ObjectsRequest(PeerModel):
-    """Names under the attempt's own prefix that the container wants to write."""
+    """Names under the attempt's own prefix that the container wants to write.
+
+    A name that starts with `cache/` is kept in the trust scope, beyond the job.
+    """
 
     put: Annotated[tuple[str, ...], Field(max_length=1000)]
 
@@ -83,6 +86,60 @@ class ObjectsAnswer(PeerModel):
     """The keys and presigned requests for the names asked for, in order."""
 
     put: tuple[tuple[str, Transfer], ...]
+
+
+class CacheObject(PeerModel):
+    """An object of the cache: a segment of results, or one large result."""
+
+    key: str
+    size: int = Field(ge=0, description="Bytes.")
+    sha256: Sha256
+
+
+class CacheLookup(PeerModel):
+    """What a container would like to know: everything under these shelves."""
+
+    shelves: Annotated[tuple[str, ...], Field(max_length=1000)] = Field(
+        description="Digests that group the results of one node behind one upstream on one source."
+    )
+
+
+class CacheSegment(PeerModel):
+    """One segment of a shelf, and where to read it. A shelf's segments come oldest first."""
+
+    shelf: str
+    object: CacheObject
+    get: Transfer
+    job: str = Field(description="The job whose attempt made it.")
+
+
+class CacheFound(PeerModel):
+    """Every segment of the shelves asked for, that this job's trust scope may read."""
+
+    segments: tuple[CacheSegment, ...] = ()
+
+
+class CacheFetch(PeerModel):
+    """Large results that segments refer to, to be read."""
+
+    keys: Annotated[tuple[str, ...], Field(max_length=1000)]
+
+
+class CacheFetched(PeerModel):
+    """Presigned requests for the keys asked for; those that are gone are left out."""
+
+    get: dict[str, Transfer] = Field(default_factory=dict)
+
+
+class CacheKeep(PeerModel):
+    """Segments that the container has written, under keys of its own attempt, write-once."""
+
+    segments: Annotated[tuple[tuple[str, CacheObject], ...], Field(max_length=1000)] = Field(
+        description="(shelf, object) each; one object may serve several shelves."
+    )
+    objects: Annotated[tuple[CacheObject, ...], Field(max_length=1000)] = Field(
+        default=(), description="Large results that these segments refer to."
+    )
 
 
 class CommittedArtifact(PeerModel):

@@ -59,24 +59,48 @@ class Code(UserModel):
         return self
 
 
+class Needs(UserModel):
+    """What one task of a node needs, and how often it is tried. None of it changes what the node gives."""
+
+    num_cpus: float | None = Field(default=None, gt=0, le=128, description="vCPU of one task; 1 without it.")
+    num_gpus: float | None = Field(default=None, ge=0, description="GPUs of one task.")
+    memory: int | None = Field(default=None, gt=0, description="Bytes of one task, kept free where it is placed.")
+    timeout: float | None = Field(default=None, gt=0, description="Seconds of one task; then its process is ended.")
+    retries: int = Field(default=0, ge=0, le=10, description="New tries of a task that killed its process or timed out.")
+
+
 class _Runnable(Code):
     name: Name
     signature: Signature | None = None
     code: str | None = Field(
         default=None, description="Digest of what the code does, e.g. `scikit-learn==1.9.1`; part of the node's digest."
     )
+    needs: Needs = Needs()
+    cache: bool = Field(default=True, description="Whether other jobs may use what it gave.")
 
 
 class EstimatorNode(_Runnable):
     """Anything with the scikit-learn contract."""
 
     kind: Literal["estimator"]
+    stack_cv: StrictInt | Code | Literal["prefit"] | None = Field(
+        default=None, description="In the middle: folds of the out-of-fold predictions; `prefit` uses the object as it is."
+    )
+    stack_method: Literal["auto", "predict_proba", "decision_function", "predict"] = "auto"
 
 
 class FunctionNode(_Runnable):
-    """Any callable `f(X, **params)` that gives the new X."""
+    """Any callable: `f(X, **params)` gives the new X; in a sweep it is called with keywords alone."""
 
     kind: Literal["function"]
+
+
+class ModelNode(UserModel):
+    """A fitted pipeline that an earlier job left, or that the SDK staged; the only node of its pipeline."""
+
+    name: Name
+    kind: Literal["model"]
+    source: "Blob | Artifact"
 
 
 class JoinNode(UserModel):
@@ -88,7 +112,22 @@ class JoinNode(UserModel):
     combine: Code | None = Field(default=None, description="`combine(parts)`; columns are concatenated without it.")
 
 
-Node = Annotated[EstimatorNode | FunctionNode | JoinNode, Field(discriminator="kind")]
+class Blob(UserModel):
+    """Staged bytes."""
+
+    blob: Sha256
+    media_type: str
+    size: int | None = Field(default=None, ge=0, description="Bytes.")
+    shape: tuple[int, ...] | None = None
+
+
+class Artifact(UserModel):
+    """What an earlier job left; the gateway resolves it to its sum when the job is submitted."""
+
+    artifact: Annotated[str, StringConstraints(pattern=r"^job:[\w-]+/.+$")] = Field(description="`job:ID/name`")
+
+
+Node = Annotated[EstimatorNode | FunctionNode | JoinNode | ModelNode, Field(discriminator="kind")]
 
 
 class PipelineDefinition(UserModel):
@@ -101,9 +140,15 @@ class PipelineDefinition(UserModel):
     def blobs(self) -> Iterator[str]:
         """Every staged blob that the nodes refer to."""
         for node in self.nodes:
+            if isinstance(node, ModelNode):
+                if isinstance(node.source, Blob):
+                    yield node.source.blob
+                continue
             code = node.combine if isinstance(node, JoinNode) else node
             if code is not None:
                 yield from code_blobs(code)
+            if isinstance(node, EstimatorNode) and isinstance(node.stack_cv, Code):
+                yield from code_blobs(node.stack_cv)
 
 
 class Dataset(UserModel):
@@ -114,30 +159,30 @@ class Dataset(UserModel):
     part: Name = Field(default="data", description="Attribute or key of what the loader gives.")
 
 
-class Blob(UserModel):
-    """Staged bytes."""
-
-    blob: Sha256
-    media_type: str
-    size: int | None = Field(default=None, ge=0, description="Bytes.")
-    shape: tuple[int, ...] | None = None
-
-
 def _kind_of_input(given: object) -> str | None:
-    for kind in ("dataset", "blob"):
+    for kind in ("dataset", "blob", "artifact"):
         if hasattr(given, kind) or (isinstance(given, dict) and kind in given):
             return kind
     return None
 
 
 Input = Annotated[
-    Annotated[Dataset, Tag("dataset")] | Annotated[Blob, Tag("blob")],
+    Annotated[Dataset, Tag("dataset")] | Annotated[Blob, Tag("blob")] | Annotated[Artifact, Tag("artifact")],
     Discriminator(
         _kind_of_input,
         custom_error_type="input_kind",
-        custom_error_message="an input is {'dataset': 'module:loader', 'part': …} or {'blob': sha256, 'media_type': …}",
+        custom_error_message="an input is {'dataset': 'module:loader', 'part': …}, {'blob': sha256, 'media_type': …} "
+        "or {'artifact': 'job:ID/name'}",
     ),
 ]
+
+
+class SourceObject(UserModel):
+    """One of several source objects that go through the same DAG."""
+
+    name: Name
+    X: Input
+    y: Input | None = None
 
 
 class Axis(UserModel):
@@ -180,6 +225,18 @@ class Action(StrEnum):
     FIT = "fit"
     CROSS_VALIDATE = "cross_validate"
     SEARCH = "search"
+    PREDICT = "predict"
+    PREDICT_PROBA = "predict_proba"
+    TRANSFORM = "transform"
+    SCORE = "score"
+    MAP = "map"
+    SWEEP = "sweep"
+
+
+APPLIES = frozenset({Action.PREDICT, Action.PREDICT_PROBA, Action.TRANSFORM, Action.SCORE})
+"""What is done with a fitted pipeline, once for each source object."""
+FOLDED = frozenset({Action.CROSS_VALIDATE, Action.SEARCH})
+"""What cuts the rows into folds."""
 
 
 Scorer = str | Code
@@ -216,11 +273,29 @@ class Limits(UserModel):
 
     timeout: float = Field(default=3600, gt=0, le=86_400, description="Seconds from the first launch.")
     max_cost: MaxCost | None = None
-    retries: int = Field(default=0, ge=0, le=5, description="New attempts after faults of the infrastructure.")
+    retries: int = Field(default=1, ge=0, le=5, description="New attempts after faults of the infrastructure.")
 
 
 def _nan() -> JsonValue:
     return {"$float": "nan"}
+
+
+class Halving(UserModel):
+    """How successive halving goes, with scikit-learn's names: HalvingGridSearchCV."""
+
+    factor: float = Field(default=3, gt=1)
+    resource: str = Field(default="n_samples", description="`n_samples`, or `node__param` of a number to grow.")
+    resource_node: Name | None = Field(default=None, description="The node, where the resource is a parameter.")
+    resource_param: str | None = None
+    min_resources: StrictInt | Literal["exhaust", "smallest"] = "exhaust"
+    max_resources: StrictInt | Literal["auto"] = "auto"
+    aggressive_elimination: bool = False
+    random_state: StrictInt | None = None
+
+
+Sample = tuple[int | None, ...]
+"""A candidate by place: the number of its path, then for each of the job's axes the number of its value; None where
+the axis is left at the node's own value."""
 
 
 class JobDefinition(UserModel):
@@ -231,14 +306,30 @@ class JobDefinition(UserModel):
     project: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = Field(
         default="default", description="With the tenant, the trust scope within which results are shared."
     )
-    inputs: dict[Literal["X", "y", "groups"], Input]
+    inputs: dict[Literal["X", "y", "groups", "sample_weight"], Input] = Field(default_factory=dict)
+    objects: tuple[SourceObject, ...] = Field(default=(), description="Several sources, instead of inputs X and y.")
+    fit_params: dict[Name, dict[str, Value]] = Field(
+        default_factory=dict, description="By node: what its fit gets; arrays of one entry a row are cut to the fold."
+    )
     axes: tuple[Axis, ...] = ()
+    samples: tuple[Sample, ...] | None = Field(
+        default=None, description="The candidates one by one, where they are not every combination of the axes."
+    )
     cv: CrossValidation | None = None
     scoring: Scoring = None
-    refit: bool | str = True
+    refit: bool | str | Code = True
     error_score: Value = Field(default_factory=_nan)
     return_train_score: bool = False
-    strategy: Literal["grid"] = "grid"
+    strategy: Literal["grid", "random", "halving"] = "grid"
+    halving: Halving | None = Field(default=None, description="With strategy `halving`.")
+    fail_fast: bool = Field(default=False, description="Whether the first failed candidate ends the job.")
+    unseeded: bool = Field(default=False, description="Whether results of unseeded draws serve other jobs too.")
+    method: str | None = Field(default=None, description="`map` of a fitted pipeline: which of its methods.")
+    blocks: int | None = Field(default=None, ge=1, description="`map`: blocks of rows; None adapts their size.")
+    best: Annotated[str, StringConstraints(pattern=r"^(max|min):.+$")] | None = Field(
+        default=None, description="`sweep`: the metric that chooses, `max:accuracy`."
+    )
+    warm: float = Field(default=0, ge=0, le=3600, description="Seconds that the head may wait for the next job.")
     resources: Resources = Resources()
     limits: Limits = Limits()
     cache: Literal["on", "off", "read"] = "on"
@@ -252,20 +343,31 @@ class JobDefinition(UserModel):
     def blobs(self) -> frozenset[str]:
         """Every staged blob that the job refers to."""
         found = set(self.pipeline.blobs())
-        found.update(item.blob for item in self.inputs.values() if isinstance(item, Blob))
-        for item in self.inputs.values():
-            if isinstance(item, Dataset):
+        for item in self.every_input():
+            if isinstance(item, Blob):
+                found.add(item.blob)
+            elif isinstance(item, Dataset):
                 found.update(blob for value in item.params.values() for blob in blobs_of(value))
+        for params in self.fit_params.values():
+            found.update(blob for value in params.values() for blob in blobs_of(value))
         for axis in self.axes:
             found.update(blob for value in axis.values for blob in blobs_of(value))
         found.update(blob for value in self.config.values() for blob in blobs_of(value))
         if isinstance(self.cv, Splits):
             found.add(self.cv.blob)
         scorers = tuple(self.scoring.values()) if isinstance(self.scoring, dict) else (self.scoring,)
-        for code in (self.cv, *scorers):
+        for code in (self.cv, self.refit, *scorers):
             if isinstance(code, Code):
                 found.update(code_blobs(code))
         return frozenset(found)
+
+    def every_input(self) -> Iterator[Dataset | Blob | Artifact]:
+        """The inputs, those of all source objects too."""
+        yield from self.inputs.values()
+        for one in self.objects:
+            yield one.X
+            if one.y is not None:
+                yield one.y
 
 
 def code_blobs(code: Code) -> Iterator[str]:

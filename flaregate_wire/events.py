@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
 
-from flaregate_wire.model import PeerModel, Time
+from flaregate_wire.model import PeerModel, Sha256, Time
 from flaregate_wire.states import Reason, State
+from flaregate_wire.values import Value
 
 EVENT_BYTES = 64 * 1024
 """An encoded event is at most this long: tracebacks are cut in the middle, arrays are artifacts."""
@@ -104,7 +105,11 @@ class OutcomeEvent(_Event):
     times: dict[str, float | tuple[float, ...]] = Field(
         default_factory=dict, description="Seconds: `fit` and `score`, a mean over folds; `fit_folds`, `score_folds`."
     )
-    artifact: str | None = Field(default=None, description="Name of the artifact with its fitted pipeline.")
+    metrics: dict[str, JsonValue] | None = Field(default=None, description="The numbers that a sweep's cell gave.")
+    output: Value | None = Field(default=None, description="What it gave, where that is small; else see `artifact`.")
+    iteration: int | None = Field(default=None, ge=0, description="Of successive halving.")
+    resources: int | None = Field(default=None, description="Of successive halving: what the candidate had.")
+    artifact: str | None = Field(default=None, description="Name of the artifact with its fitted pipeline or output.")
     lineage: tuple[str, ...] = Field(default=(), description="Digests of the steps it came from, in path order.")
 
 
@@ -116,6 +121,26 @@ class LogEvent(_Event):
     key: str
     start: int = Field(ge=0, description="Offset of its first byte in that container's log.")
     size: int = Field(ge=1, description="Bytes.")
+
+
+class ArtifactEvent(_Event):
+    """An object that the job leaves is in the store; it can be read from now on."""
+
+    type: Literal["artifact"] = "artifact"
+    name: str
+    key: str
+    media_type: str
+    size: int = Field(ge=0, description="Bytes.")
+    sha256: Sha256
+
+
+class MetricsEvent(_Event):
+    """What running code reported of itself by `fg.report`."""
+
+    type: Literal["metrics"] = "metrics"
+    candidate: int = Field(ge=0)
+    step: int
+    values: dict[str, JsonValue]
 
 
 class UsageEvent(_Event):
@@ -143,13 +168,18 @@ Event = Annotated[
     | NodeEvent
     | OutcomeEvent
     | LogEvent
+    | ArtifactEvent
+    | MetricsEvent
     | UsageEvent
     | EndEvent,
     Field(discriminator="type"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
-Reported = Annotated[AttemptEvent | ProgressEvent | NodeEvent | OutcomeEvent | LogEvent, Field(discriminator="type")]
+Reported = Annotated[
+    AttemptEvent | ProgressEvent | NodeEvent | OutcomeEvent | LogEvent | ArtifactEvent | MetricsEvent,
+    Field(discriminator="type"),
+]
 """The events that a container may report; the others are the gateway's own word."""
 
 

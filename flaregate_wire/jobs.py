@@ -145,6 +145,7 @@ class PlanView(PeerModel):
     tasks: int | None = Field(description="Distinct tasks, after sharing; None while the folds are not known.")
     tasks_unshared: int | None = Field(description="Tasks if no prefix were shared.")
     steps: dict[str, int] = Field(description="Distinct settings of each node.")
+    cached: int | None = Field(default=None, description="Tasks whose results are in the cache; None if not known.")
     cluster: Cluster
     cost: str = "unknown"
 

@@ -6,12 +6,17 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 from flaregate_wire.definitions import (
+    APPLIES,
+    FOLDED,
     Ability,
     Action,
     Axis,
     Dataset,
+    EstimatorNode,
+    FunctionNode,
     JobDefinition,
     JoinNode,
+    ModelNode,
     PipelineDefinition,
     Signature,
 )
@@ -45,8 +50,11 @@ def faults(definition: JobDefinition) -> tuple[Fault, ...]:
     except TooManyPaths as error:
         return (Fault(pointer="/pipeline/edges", rule="too_many_paths", message=f"{error}; use axes or fewer joins"),)
     return (
+        *_kinds(definition),
         *_params(definition),
         *_axes(definition),
+        *_samples(definition),
+        *_fit_params(definition),
         *_middles(definition),
         *_inputs(definition),
         *_scoring(definition, leaves),
@@ -127,13 +135,83 @@ def _beyond(pipeline: PipelineDefinition, ring: tuple[str, ...]) -> Iterator[Fau
             yield Fault(pointer=f"/pipeline/nodes/{place}", rule="unreachable", message=message)
 
 
+def _kinds(definition: JobDefinition) -> Iterator[Fault]:
+    """Which kinds of nodes an action takes."""
+    action, nodes = definition.action, definition.pipeline.nodes
+    for place, node in enumerate(nodes):
+        pointer = f"/pipeline/nodes/{place}"
+        if action in APPLIES and not isinstance(node, ModelNode):
+            message = (
+                f"{action.value!r} needs a fitted pipeline, and {node.name!r} is not fitted: give an outcome of a 'fit' "
+                "or 'search', a job, or flaregate.ref('job:ID/artifact')"
+            )
+            yield Fault(pointer=pointer, rule="not_fitted", message=message)
+        elif isinstance(node, ModelNode) and action not in (*APPLIES, Action.MAP):
+            message = f"{node.name!r} is fitted; {action.value!r} takes nodes that are not"
+            yield Fault(pointer=pointer, rule="fitted", message=message)
+        elif isinstance(node, ModelNode) and len(nodes) > 1:
+            message = f"the fitted pipeline {node.name!r} is a pipeline by itself; leave the other nodes out"
+            yield Fault(pointer=pointer, rule="fitted", message=message)
+        elif action is Action.SWEEP and not isinstance(node, FunctionNode):
+            message = f"{node.name!r} is no function; a sweep calls functions with the values of its axes"
+            yield Fault(pointer=pointer, rule="no_function", message=message)
+        elif action is Action.MAP and isinstance(node, EstimatorNode | JoinNode):
+            message = f"{node.name!r} is neither a function nor a fitted pipeline; 'map' calls one with blocks of rows"
+            yield Fault(pointer=pointer, rule="no_function", message=message)
+    if action is Action.MAP and len(nodes) > 1:
+        message = f"'map' has one function or fitted pipeline, here are {len(nodes)} nodes"
+        yield Fault(pointer="/pipeline/nodes", rule="map_nodes", message=message)
+    if action is Action.MAP and isinstance(nodes[0], ModelNode) and definition.method is None:
+        message = "which method of the fitted pipeline is mapped? give 'method', e.g. 'predict'"
+        yield Fault(pointer="/method", rule="missing_method", message=message)
+
+
+def _samples(definition: JobDefinition) -> Iterator[Fault]:
+    if definition.strategy == "random" and definition.samples is None:
+        message = "strategy 'random' needs its candidates in 'samples': they are drawn where the job is submitted"
+        yield Fault(pointer="/samples", rule="missing_samples", message=message)
+    if (definition.strategy == "halving") != (definition.halving is not None):
+        message = "strategy 'halving' and the settings in 'halving' go together"
+        yield Fault(pointer="/halving", rule="halving", message=message)
+    if definition.strategy != "grid" and definition.action is not Action.SEARCH:
+        message = f"strategy {definition.strategy!r} is for action 'search', not {definition.action.value!r}"
+        yield Fault(pointer="/strategy", rule="strategy", message=message)
+    if definition.samples is None:
+        return
+    ways, axes = paths(definition.pipeline), definition.axes
+    for place, sample in enumerate(definition.samples):
+        wrong = None
+        if len(sample) != 1 + len(axes):
+            wrong = f"has {len(sample)} entries; there are a path and {len(axes)} axes"
+        elif sample[0] is None or not 0 <= sample[0] < len(ways):
+            wrong = f"is on path {sample[0]}; there are {len(ways)}"
+        else:
+            for axis, at in zip(axes, sample[1:], strict=True):
+                if at is not None and not 0 <= at < len(axis.values):
+                    wrong = f"takes value {at} of {axis.node!r}, {axis.param!r}, which has {len(axis.values)}"
+        if wrong:
+            yield Fault(pointer=f"/samples/{place}", rule="sample", message=f"sample {place} {wrong}")
+            return
+
+
+def _fit_params(definition: JobDefinition) -> Iterator[Fault]:
+    nodes = {node.name: node for node in definition.pipeline.nodes}
+    for name in definition.fit_params:
+        if name not in nodes:
+            message = f"fit_params names {name!r}, which is no node{suggestion(name, nodes)}"
+            yield Fault(pointer=f"/fit_params/{name}", rule="unknown_node", message=message)
+        elif not isinstance(nodes[name], EstimatorNode):
+            message = f"fit_params names {name!r}, which is a {nodes[name].kind} and is not fitted"
+            yield Fault(pointer=f"/fit_params/{name}", rule="no_estimator", message=message)
+
+
 def _accepts(signature: Signature, param: str) -> bool:
     return signature.open or param in signature.params
 
 
 def _params(definition: JobDefinition) -> Iterator[Fault]:
     for place, node in enumerate(definition.pipeline.nodes):
-        if isinstance(node, JoinNode) or node.signature is None:
+        if isinstance(node, JoinNode | ModelNode) or node.signature is None:
             continue
         for param in node.params:
             if not _accepts(node.signature, param):
@@ -150,8 +228,10 @@ def _axes(definition: JobDefinition) -> Iterator[Fault]:
         if node is None:
             message = f"the axis {axis.node!r}, {axis.param!r} names no node{suggestion(axis.node, nodes)}"
             yield Fault(pointer=f"{pointer}/node", rule="unknown_node", message=message)
-        elif isinstance(node, JoinNode):
-            message = f"the axis {axis.param!r} is on the join {axis.node!r}, which has no parameters; it is on no path"
+        elif isinstance(node, JoinNode | ModelNode):
+            message = (
+                f"the axis {axis.param!r} is on the {node.kind} {axis.node!r}, which has no parameters; it is on no path"
+            )
             yield Fault(pointer=pointer, rule="axis_on_no_path", message=message)
         elif node.signature is not None and not _accepts(node.signature, axis.param):
             message = (
@@ -176,6 +256,8 @@ def _too_many(definition: JobDefinition) -> Iterator[Fault]:
         math.prod(len(axis.values) for name in path.nodes for axis in sizes.get(name, ()))
         for path in paths(definition.pipeline)
     )
+    if definition.samples is not None:
+        count = len(definition.samples)
     if count > CANDIDATES:
         message = f"{count} candidates; the limit is {CANDIDATES}"
         yield Fault(pointer="/axes", rule="too_many_candidates", message=message)
@@ -184,7 +266,7 @@ def _too_many(definition: JobDefinition) -> Iterator[Fault]:
 def _middles(definition: JobDefinition) -> Iterator[Fault]:
     feeding = {source for sources in links(definition.pipeline).values() for source in sources}
     for place, node in enumerate(definition.pipeline.nodes):
-        if node.name not in feeding or node.kind != "estimator" or node.signature is None:
+        if node.name not in feeding or not isinstance(node, EstimatorNode) or node.signature is None:
             continue
         if not {Ability.TRANSFORM, *_PREDICTS} & set(node.signature.abilities):
             message = f"node {node.name!r} can neither transform nor predict, so nothing can follow it"
@@ -192,19 +274,35 @@ def _middles(definition: JobDefinition) -> Iterator[Fault]:
 
 
 def _inputs(definition: JobDefinition) -> Iterator[Fault]:
-    if "X" not in definition.inputs:
+    inputs, objects = definition.inputs, definition.objects
+    if objects and ("X" in inputs or "y" in inputs):
+        message = "give either the inputs X and y or several 'objects', each with its own"
+        yield Fault(pointer="/objects", rule="inputs_and_objects", message=message)
+    if objects and ("groups" in inputs or "sample_weight" in inputs):
+        message = "groups and sample_weight belong to one source; submit a job for each object that has them"
+        yield Fault(pointer="/objects", rule="inputs_and_objects", message=message)
+    for name, count in Counter(one.name for one in objects).items():
+        if count > 1:
+            yield Fault(pointer="/objects", rule="duplicate_object", message=f"{count} objects are called {name!r}")
+    if "X" not in inputs and not objects and definition.action is not Action.SWEEP:
         message = f"the input 'X' is missing; action {definition.action.value!r} needs it"
         yield Fault(pointer="/inputs", rule="missing_input", message=message)
-    for name, given in definition.inputs.items():
+    for name, given in inputs.items():
         if isinstance(given, Dataset) and not given.part:
             yield Fault(pointer=f"/inputs/{name}/part", rule="missing_input", message=f"input {name!r}: name a part")
-    if definition.action is Action.FIT:
-        return
+    if definition.action in FOLDED:
+        yield from _fold_inputs(definition)
+
+
+def _fold_inputs(definition: JobDefinition) -> Iterator[Fault]:
     if isinstance(definition.cv, int) and definition.cv < 2:  # noqa: PLR2004
         yield Fault(pointer="/cv", rule="folds", message=f"cv={definition.cv}: a cross-validation has 2 folds at least")
     splitter = splitter_name(definition)
-    if "y" not in definition.inputs and (splitter in NEED_Y or _needs_y(definition)):
-        message = f"the input 'y' is missing; {splitter or 'a stratified split'} needs it to cut the folds"
+    lacking = [one.name for one in definition.objects if one.y is None]
+    without_y = bool(lacking) if definition.objects else "y" not in definition.inputs
+    if without_y and (splitter in NEED_Y or _needs_y(definition)):
+        whose = f" of {lacking[0]!r}" if lacking else ""
+        message = f"the input 'y'{whose} is missing; {splitter or 'a stratified split'} needs it to cut the folds"
         yield Fault(pointer="/inputs", rule="missing_input", message=message)
     if "groups" not in definition.inputs and splitter in NEED_GROUPS:
         message = f"the input 'groups' is missing; {splitter} needs it to cut the folds"
@@ -216,7 +314,7 @@ def _leaf_types(definition: JobDefinition) -> dict[str, str]:
     return {
         node.name: node.signature.type
         for node in definition.pipeline.nodes
-        if not isinstance(node, JoinNode) and node.signature is not None and node.name not in feeding
+        if not isinstance(node, JoinNode | ModelNode) and node.signature is not None and node.name not in feeding
     }
 
 
@@ -227,10 +325,10 @@ def _needs_y(definition: JobDefinition) -> bool:
 
 
 def _scoring(definition: JobDefinition, leaves: set[str]) -> Iterator[Fault]:
-    if definition.action is Action.FIT:
+    if definition.action not in FOLDED:
         return
     for place, node in enumerate(definition.pipeline.nodes):
-        if node.name not in leaves or definition.scoring is not None:
+        if node.name not in leaves or definition.scoring is not None or isinstance(node, ModelNode):
             continue
         if isinstance(node, JoinNode):
             known = True

@@ -1,6 +1,6 @@
 """How many folds a job has, as far as that is known before its inputs are read."""
 
-from flaregate_wire.definitions import Action, Code, JobDefinition, Splits
+from flaregate_wire.definitions import FOLDED, Code, JobDefinition, Splits
 
 DEFAULT_FOLDS = 5
 NEED_Y = frozenset({"StratifiedKFold", "RepeatedStratifiedKFold", "StratifiedShuffleSplit", "StratifiedGroupKFold"})
@@ -32,8 +32,8 @@ def splitter_name(definition: JobDefinition) -> str | None:
 
 
 def fold_count(definition: JobDefinition) -> int | None:
-    """The number of folds: 1 for `fit` (all rows), None where it is known only from the data."""
-    if definition.action is Action.FIT:
+    """The number of folds: 1 where nothing is cut (all rows), None where it is known only from the data."""
+    if definition.action not in FOLDED:
         return 1
     cv = definition.cv
     if cv is None:

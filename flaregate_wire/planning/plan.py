@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from pydantic import JsonValue
 
-from flaregate_wire.definitions import Action, Axis, JobDefinition, JoinNode
+from flaregate_wire.definitions import Axis, JobDefinition, JoinNode, Sample
 from flaregate_wire.digests import canonical, digest
 from flaregate_wire.planning.folds import fold_count
 from flaregate_wire.planning.graph import Path, paths
@@ -73,10 +73,12 @@ class Plan:
     _axes: dict[str, tuple[Axis, ...]]
     _nodes: dict[str, str]
     _starts: tuple[int, ...]
+    samples: tuple[Sample, ...] | None = None
+    """The candidates one by one, where they are not every combination."""
     _shared: dict[tuple[object, ...], Step] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return self._starts[-1] if self.samples is None else len(self.samples)
 
     def __iter__(self) -> Iterator[Candidate]:
         return (self.candidate(index) for index in range(len(self)))
@@ -84,6 +86,9 @@ class Plan:
     @property
     def sizes(self) -> tuple[int, ...]:
         """How many candidates each path has."""
+        if self.samples is not None:
+            counted = Counter(sample[0] for sample in self.samples)
+            return tuple(counted[number] for number in range(len(self.paths)))
         return tuple(stop - start for start, stop in pairwise(self._starts))
 
     def axes_of(self, path: Path) -> tuple[Axis, ...]:
@@ -95,6 +100,8 @@ class Plan:
         if not 0 <= index < len(self):
             msg = f"there is no candidate {index}; there are {len(self)}"
             raise IndexError(msg)
+        if self.samples is not None:
+            return self._sampled(index, self.samples[index])
         which = next(number for number in range(len(self.paths)) if index < self._starts[number + 1])
         rest = index - self._starts[which]
         settings: list[Setting] = []
@@ -102,6 +109,16 @@ class Plan:
             rest, place = divmod(rest, len(axis.values))
             settings.append(Setting(axis.node, axis.param, axis.values[place]))
         return Candidate(index, self.paths[which], tuple(reversed(settings)))
+
+    def _sampled(self, index: int, sample: Sample) -> Candidate:
+        path = self.paths[sample[0] or 0]
+        places = dict(zip(((axis.node, axis.param) for axis in self.definition.axes), sample[1:], strict=True))
+        settings = tuple(
+            Setting(axis.node, axis.param, axis.values[place])
+            for axis in self.axes_of(path)
+            if (place := places[axis.node, axis.param]) is not None
+        )
+        return Candidate(index, path, settings)
 
     def steps(self, candidate: Candidate) -> tuple[Step, ...]:
         """The candidate's steps, predecessors first; the last is its leaf. Equal steps have equal digests."""
@@ -123,7 +140,10 @@ class Plan:
         return Step(digest([self._nodes[name], axes, list(inputs)]), name, settings, inputs)
 
     def counts(self) -> Counts:
-        """Candidates and distinct steps, by arithmetic: nothing is expanded."""
+        """Candidates and distinct steps, by arithmetic: only candidates that are listed are gone through."""
+        if self.samples is not None:
+            distinct = {(step.node, step.digest) for candidate in self for step in self.steps(candidate)}
+            return Counts(len(self), self.folds, dict(Counter(node for node, _ in distinct)))
         steps: Counter[str] = Counter()
         seen: set[object] = set()
         for path in self.paths:
@@ -147,9 +167,10 @@ def _node_digests(definition: JobDefinition) -> dict[str, str]:
     """A digest for each node by what it does: its name is not part of it."""
     found = {}
     for node in definition.pipeline.nodes:
-        left_out = {"name", "signature"} | ({"of"} if isinstance(node, JoinNode) else set())
-        content = node.model_dump(mode="json", by_alias=True, exclude=left_out, exclude_none=True)
-        found[node.name] = digest([content, definition.config])
+        left_out = {"name", "signature", "needs", "cache"} | ({"of"} if isinstance(node, JoinNode) else set())
+        content = node.model_dump(mode="json", by_alias=True, exclude=left_out, exclude_defaults=True, exclude_none=True)
+        fit_params = definition.fit_params.get(node.name, {})
+        found[node.name] = digest([content, definition.config, *([fit_params] if fit_params else [])])
     return found
 
 
@@ -163,12 +184,17 @@ def plan(definition: JobDefinition) -> Plan:
     for path in ways:
         sizes = (len(axis.values) for name in path.nodes for axis in by_node.get(name, ()))
         starts.append(starts[-1] + math.prod(sizes))
-    return Plan(definition, ways, fold_count(definition), by_node, _node_digests(definition), tuple(starts))
+    digests = _node_digests(definition)
+    return Plan(definition, ways, fold_count(definition), by_node, digests, tuple(starts), definition.samples)
 
 
-def task_digest(step: Step, *, action: Action, source: str, fold: str) -> str:
+def task_digest(step: Step, *, source: str, fold: str, purpose: str = "") -> str:
     """The digest of a task: a step on the training rows of one fold of one source.
 
-    `source` is the digest of the inputs; `fold` names the splitter, its parameters and the fold's number.
+    Args:
+        step: The step, with all that is upstream of it.
+        source: Digest of the rows that reach it, weights and fit parameters included.
+        fold: Digest of the fold's rows, or a word for all rows.
+        purpose: What is done beside fitting, where that shows in the result: the scorers of a leaf.
     """
-    return digest([step.digest, action, source, fold])
+    return digest([step.digest, source, fold, purpose])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaregate_wire.definitions import Action, JobDefinition
+from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.planning import faults, fold_count, paths, plan, task_digest
 
 
@@ -131,8 +131,8 @@ def test_a_task_has_its_own_digest_for_each_fold_and_source():
     made = plan(job([estimator("a")]))
     (step,) = made.steps(made.candidate(0))
     digests = {
-        task_digest(step, action=action, source=source, fold=fold)
-        for action, source, fold in itertools.product((Action.FIT, Action.SEARCH), ("s1", "s2"), ("f1", "f2"))
+        task_digest(step, source=source, fold=fold, purpose=purpose)
+        for purpose, source, fold in itertools.product(("", "accuracy"), ("s1", "s2"), ("f1", "f2"))
     }
     assert len(digests) == 8
 

@@ -1,16 +1,32 @@
 """What runners are given and what they give back. Plain data; a report is small enough to travel by value."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, NamedTuple
 
+from pydantic import JsonValue
+
+from flaregate_wire.definitions import Needs
 from flaregate_wire.events import ErrorDetail, WarningDetail
 from flaregate_wire.planning import Step
 
 ALL_ROWS = -1
 """The number of the "fold" that trains on every row and tests on none."""
 
-Key = tuple[str, int]
-"""What one step made of one fold: (digest of the step, number of the fold)."""
+
+class Cut(NamedTuple):
+    """Which rows of which source object train and which test."""
+
+    source: int = 0
+    """Number of the source object."""
+    fold: int = ALL_ROWS
+    resources: int = 0
+    """Rows of the source that successive halving grants; 0 where all are."""
+
+
+Key = tuple[str, Cut]
+"""What one step made of one cut: (digest of the step, cut)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,36 +39,52 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One submission to a runner: a step above the leaves, or a batch of leaves that share their upstream."""
+    """One submission to a runner: a run of steps above the leaves, or a batch of leaves that share their upstream."""
 
     number: int
-    fold: int
+    cut: Cut
     inputs: tuple[Key, ...]
-    """Results that must be held by the runner; none where the step reads the job's own rows."""
-    members: tuple[Member, ...]
-    leaf: bool
+    """Results that must be held by the runner; none where the job's own rows are read."""
+    steps: tuple[Step, ...] = ()
+    """Above the leaves: each feeds the next one alone, and the last one's result is held under `key`."""
+    members: tuple[Member, ...] = ()
+    """Leaves, all on the same inputs. A task has either steps or members."""
+    rows: tuple[int, int] | None = None
+    """Of a map's block: the first row and the one after the last."""
+    needs: Needs | None = None
+    """None: one CPU, no limit of time, no second try."""
     tries: int = 0
-    """How often it was lost with its node."""
+    """How often it was lost with its node, or ended in a way that its node's `retries` forgive."""
+
+    @property
+    def leaf(self) -> bool:
+        """Whether it runs leaves."""
+        return bool(self.members)
 
     @property
     def step(self) -> Step:
-        """The step of a task above the leaves."""
-        return self.members[0].step
+        """The last step, or the first leaf."""
+        return self.members[0].step if self.members else self.steps[-1]
 
     @property
     def key(self) -> Key:
-        """Where the runner keeps what a task above the leaves made."""
-        return self.step.digest, self.fold
+        """Where the runner holds what the last step made."""
+        return self.step.digest, self.cut
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Of what it runs, in the order of its reports."""
+        return tuple(step.digest for step in self.steps) or tuple(member.step.digest for member in self.members)
 
     @property
     def keeps_state(self) -> bool:
-        """Whether its fitted object is wanted beside its scores: where all rows train. It has one member then."""
-        return self.fold == ALL_ROWS
+        """Whether fitted objects are wanted beside what they give: where all rows train."""
+        return self.cut.fold == ALL_ROWS
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one step gave on one fold, without the data it passed on."""
+    """What one step gave on one cut, without the data it passed on."""
 
     error: ErrorDetail | None = None
     fit_time: float = 0.0
@@ -66,13 +98,34 @@ class Report:
     inner_fits: int = 0
     notes: tuple[str, ...] = ()
     """Lines for the log."""
+    metrics: Mapping[str, JsonValue] | None = None
+    """The numbers that a sweep's cell gave."""
+    output: JsonValue = None
+    """What a leaf gave beside scores, as a typed value, where that is small."""
+    held: bool = False
+    """Whether the runner holds what it gave, to be written by `save_output`."""
+    cached: bool = False
+    """Whether it comes from the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one step or one leaf of a task gave, where it ran."""
+
+    report: Report
+    parts: Any = None
+    """Of a step: the rows that it passes on, as Parts. Of a leaf with `held`: its output."""
+    state: Any = None
+    """The fitted object."""
 
 
 class Loss(StrEnum):
-    """Why a task gave no reports."""
+    """Why a task gave fewer reports than it should."""
 
     DIED = "died"
     """The process that ran it ended: its own doing."""
+    TIMED_OUT = "timed_out"
+    """It took longer than its node's `timeout`, and its process was ended."""
     NODE_LOST = "node_lost"
     """The machine that ran it is gone."""
     INPUT_LOST = "input_lost"
@@ -81,7 +134,7 @@ class Loss(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A task that ended: one report for each member, or why there is none."""
+    """A task that ended: a report for each step or member, in order; fewer where it was lost on the way."""
 
     task: Task
     reports: tuple[Report, ...] = ()
