@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import mmap
+import os
 import pickle
+import struct
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +27,11 @@ SPLITS = "application/x-flaregate-splits"
 
 _PROTOCOL = 5
 _NUMERIC = "biufc"
+_ALIGNMENT = 64
+"""Bytes: where a buffer begins in a dumped file, so that arrays map onto it as they map onto memory."""
+_COUNTS = struct.Struct("<8sQQ")
+"""Of a dumped file: what it is, bytes of the pickle, number of buffers; a size for each buffer follows."""
+_DUMPED = b"fgdump01"
 _SPARSE_FORMATS = frozenset({"csr", "csc", "coo", "bsr", "dia"})
 _registering = Lock()
 
@@ -91,6 +99,61 @@ def pack(obj: Any) -> bytes:
 def unpack(data: bytes | memoryview) -> Any:
     """Unpickle. Only for bytes of someone whose code may run here."""
     return pickle.loads(data)
+
+
+def dump(obj: Any, path: Path) -> int:
+    """Pickle into a file for `load`, large buffers beside the pickle; whole or not at all. Gives the file's bytes.
+
+    Raises CannotPack.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        with _local_modules_by_value():
+            stream = cloudpickle.dumps(obj, protocol=_PROTOCOL, buffer_callback=buffers.append)
+    except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
+        raise CannotPack(f"{type(obj).__name__} cannot be pickled: {error}") from error
+    views = [buffer.raw() for buffer in buffers]
+    sizes = struct.pack(f"<{len(views)}Q", *(view.nbytes for view in views))
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            file.write(_COUNTS.pack(_DUMPED, len(stream), len(views)) + sizes + stream)
+            for view in views:
+                file.seek(_aligned(file.tell()))
+                file.write(view)
+            size = file.tell()
+            file.truncate(size)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return size
+
+
+def load(path: Path) -> Any:
+    """What was dumped; its buffers are mapped from the file and read-only. Only for files of one's own job.
+
+    Raises ValueError for a file that `dump` has not written, or not to its end.
+    """
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size < _COUNTS.size:
+            raise ValueError(f"{path.name} is no dumped object")
+        whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    mark, length, count = _COUNTS.unpack_from(whole)
+    begin = _COUNTS.size + 8 * count
+    if mark != _DUMPED or len(whole) < begin + length:
+        raise ValueError(f"{path.name} is no dumped object")
+    buffers, end = [], begin + length
+    for size in struct.unpack_from(f"<{count}Q", whole, _COUNTS.size):
+        start = _aligned(end)
+        end = start + size
+        buffers.append(whole[start:end])
+    if end > len(whole):
+        raise ValueError(f"{path.name} is cut off")
+    return pickle.loads(whole[begin : begin + length], buffers=buffers)
+
+
+def _aligned(place: int) -> int:
+    return -(-place // _ALIGNMENT) * _ALIGNMENT
 
 
 def encode_payload(obj: Any) -> Staged:

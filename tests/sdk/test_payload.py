@@ -107,3 +107,77 @@ def test_code_of_local_modules_goes_by_value():
     assert b"there_and_back" in payload.pack(there_and_back)
     assert len(payload.pack(there_and_back)) > 300
     assert len(payload.pack(np.linalg.norm)) < 100
+
+
+# Dumped files
+
+
+def dumped(obj, folder):
+    path = folder / "dumped"
+    assert payload.dump(obj, path) == path.stat().st_size
+    assert [found.name for found in folder.iterdir()] == ["dumped"]
+    return payload.load(path)
+
+
+@given(array=hnp.arrays(DTYPES, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5)))
+def test_dumped_arrays_come_back(array, tmp_path_factory):
+    back = dumped((array, array.T), tmp_path_factory.mktemp("dump"))
+    for given_, found in zip((array, array.T), back, strict=True):
+        assert (found.dtype, found.shape) == (given_.dtype, given_.shape)
+        np.testing.assert_array_equal(found, given_)
+
+
+def test_what_is_loaded_lies_in_the_file_aligned_and_read_only(tmp_path):
+    arrays = [np.arange(n, dtype=float) for n in (1000, 3, 77)]
+    back = dumped(arrays, tmp_path)
+    assert all(array.ctypes.data % 64 == 0 for array in back)
+    with pytest.raises(ValueError, match="read-only"):
+        back[0][0] = 1
+    before = back[0][1]
+    with (tmp_path / "dumped").open("r+b") as file:  # the same pages: a write to the file shows
+        content = file.read()
+        file.seek(content.index(arrays[0].tobytes()) + 8)
+        file.write(np.float64(-1).tobytes())
+    assert (before, back[0][1]) == (1.0, -1.0)
+
+
+def test_frames_and_sparse_matrices_are_dumped_without_copies_in_the_pickle(tmp_path):
+    numbers = np.random.RandomState(0).rand(2000, 5)
+    frame = pd.DataFrame(numbers, columns=list("abcde"))
+    sparse = sp.csr_array(numbers)
+    back_frame, back_sparse, text = dumped((frame, sparse, "text"), tmp_path)
+    pd.testing.assert_frame_equal(back_frame, frame)
+    np.testing.assert_array_equal(back_sparse.toarray(), numbers)
+    assert not back_sparse.data.flags.writeable
+    assert text == "text"
+
+
+def test_a_dump_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "dumped"
+    payload.dump("before", path)
+    with pytest.raises(payload.CannotPack, match="lock"):
+        payload.dump([np.ones(3), threading.Lock()], path)
+    assert payload.load(path) == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_objects_of_own_code_are_dumped_by_value(tmp_path):
+    class Local:
+        def __init__(self, rows):
+            self.rows = rows
+
+    back = dumped(Local(np.arange(5)), tmp_path)
+    assert back.rows.tolist() == [0, 1, 2, 3, 4]
+    assert b"there_and_back" in (payload.dump(there_and_back, tmp_path / "code"), (tmp_path / "code").read_bytes())[1]
+
+
+def test_a_file_that_is_cut_off_or_foreign_is_not_loaded(tmp_path):
+    path = tmp_path / "dumped"
+    size = payload.dump(np.ones(100), path)
+    for end in (size - 8, 30, 10, 0):
+        (tmp_path / "cut").write_bytes(path.read_bytes()[:end])
+        with pytest.raises(ValueError, match="cut"):
+            payload.load(tmp_path / "cut")
+    (tmp_path / "foreign").write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match="foreign"):
+        payload.load(tmp_path / "foreign")
