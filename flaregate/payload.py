@@ -10,8 +10,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from types import ModuleType
 from typing import Any
 
 import cloudpickle
@@ -66,6 +68,16 @@ def staged(media_type: str, *chunks: bytes | memoryview, shape: tuple[int, ...] 
     return Staged(media_type, chunks, size, f"sha256:{total.hexdigest()}", shape)
 
 
+@lru_cache(maxsize=1)
+def _local_modules(count: int, last: str) -> tuple[ModuleType, ...]:
+    """The user's own modules, looked for anew when one has been imported: `count` modules, `last` the latest."""
+    return tuple(
+        module
+        for name, module in list(sys.modules.items())
+        if name != "__main__" and getattr(module, "__name__", None) == name and is_local(module)
+    )
+
+
 @contextmanager
 def _local_modules_by_value() -> Iterator[None]:
     """Let cloudpickle carry the user's own modules: a worker has neither the script nor the files beside it."""
@@ -73,9 +85,8 @@ def _local_modules_by_value() -> Iterator[None]:
         known = set(cloudpickle.list_registry_pickle_by_value())
         local = [
             module
-            for name, module in list(sys.modules.items())
-            if name not in known and name != "__main__" and getattr(module, "__name__", None) == name
-            if is_local(module)
+            for module in _local_modules(len(sys.modules), next(reversed(sys.modules)))
+            if module.__name__ not in known
         ]
         for module in local:
             cloudpickle.register_pickle_by_value(module)
