@@ -69,8 +69,8 @@ def staged(media_type: str, *chunks: bytes | memoryview, shape: tuple[int, ...] 
 
 
 @lru_cache(maxsize=1)
-def _local_modules(count: int, last: str) -> tuple[ModuleType, ...]:
-    """The user's own modules, looked for anew when one has been imported: `count` modules, `last` the latest."""
+def _local_modules(imported: tuple[int, str]) -> tuple[ModuleType, ...]:  # noqa: ARG001 - what it is remembered by
+    """The user's own modules; looked for anew when the number of modules or the latest one is another."""
     return tuple(
         module
         for name, module in list(sys.modules.items())
@@ -85,7 +85,7 @@ def _local_modules_by_value() -> Iterator[None]:
         known = set(cloudpickle.list_registry_pickle_by_value())
         local = [
             module
-            for module in _local_modules(len(sys.modules), next(reversed(sys.modules)))
+            for module in _local_modules((len(sys.modules), next(reversed(sys.modules))))
             if module.__name__ not in known
         ]
         for module in local:
