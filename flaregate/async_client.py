@@ -1,6 +1,7 @@
 """The awaiting client: the same names as flaregate.client, over the same requests, answers and decisions."""
 
 import asyncio
+import inspect
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,14 +11,14 @@ from typing import Any, Self
 import httpx
 
 from flaregate import flows
-from flaregate.axes import OwnAxes
+from flaregate.axes import Axes, OwnAxes
 from flaregate.client import checked_url
-from flaregate.downloads import into, named
+from flaregate.downloads import decoded, into, named
 from flaregate.embedded import Opened, open_gateway
 from flaregate.endings import raise_for, warn_once
 from flaregate.outcomes import Outcome, Result, outcome_of, result_of
-from flaregate.pipelines import Pipeline
 from flaregate.settings import from_environment
+from flaregate.subjects import fitted_of
 from flaregate.submission import JobOptions, Submission, prepare, refuse
 from flaregate.transport import calls
 from flaregate.transport.answers import TryAgain
@@ -60,7 +61,7 @@ class AsyncJob:
         definition = (await self.view()).definition
         async for event in self.events():
             if isinstance(event, OutcomeEvent):
-                yield outcome_of(event, definition, self._own, self.pipeline)
+                yield outcome_of(event, definition, self._own, self)
 
     def logs(self, *, follow: bool = False, tail: int | None = None) -> AsyncIterator[str]:
         """The lines that its code has printed; with `follow` until it ends."""
@@ -71,7 +72,10 @@ class AsyncJob:
         view = await self.wait(timeout)
         events = await self._link.run(flows.collecting(self.id))
         names = [artifact.name for artifact in await self.artifacts()]
-        result = result_of(view, events, self._own, self.pipeline, names)
+        result = result_of(view, events, self._own, self, names)
+        for outcome in result.outcomes:
+            if inspect.isawaitable(outcome.output):
+                outcome.held["output"] = await outcome.output
         raise_for(view, result, self)
         if not self._warned:
             self._warned = True
@@ -103,13 +107,20 @@ class AsyncJob:
                         raise again.error from again.__cause__
         return target
 
-    async def pipeline(self, name: str = "best") -> Any:
-        """A fitted pipeline that it left. Its code runs here: the job is one of our own."""
+    async def pipeline(self, name: str | None = None) -> Any:
+        """A fitted pipeline that it left: the one of this name, else the best, or the only one."""
         from flaregate.fitted import load  # noqa: PLC0415 - needs scikit-learn
 
+        name = name or fitted_of(await self.artifacts(), self.id).name
         with tempfile.TemporaryDirectory(prefix="flaregate-") as folder:
             path = await self.download(name, Path(folder) / "pipeline.zip")
             return await asyncio.to_thread(load, path, trust=True)
+
+    async def load(self, name: str) -> Any:
+        """An output or object that it left, decoded. Its code runs here: the job is one of our own."""
+        with tempfile.TemporaryDirectory(prefix="flaregate-") as folder:
+            path = await self.download(name, Path(folder) / "object")
+            return await asyncio.to_thread(decoded, named(await self.artifacts(), name, self.id), path)
 
     def __repr__(self) -> str:
         return f"<AsyncJob {self.id}>"
@@ -124,10 +135,12 @@ class AsyncClient:
         token: str | None = None,
         *,
         home: str | Path | None = None,
+        warm: float = 0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Without a URL, here and in FLAREGATE_URL, the embedded gateway is opened when the block is entered."""
         settings = from_environment()
+        self._warm = warm
         self._home = Path(home) if home else settings.home
         self._transport = transport
         self._opened: Opened | None = None
@@ -148,10 +161,25 @@ class AsyncClient:
         """The gateway's address."""
         return self.link.url
 
-    async def submit(self, pipe: Pipeline, *, idempotency_key: str | None = None, **options: Any) -> AsyncJob:
-        """Submit a pipeline; flaregate.submission.JobOptions lists the options."""
-        submission = await asyncio.to_thread(prepare, pipe, JobOptions(**options))
-        return await self._submit(submission, idempotency_key)
+    async def submit(self, pipe: Any, *, idempotency_key: str | None = None, **options: Any) -> AsyncJob:
+        """Submit a job; flaregate.options.JobOptions lists the options."""
+        return await self._submit(await self._prepared(pipe, options), idempotency_key)
+
+    async def map(
+        self,
+        function: Any,
+        X: Any,  # noqa: N803 - scikit-learn's name
+        *,
+        blocks: int | None = None,
+        method: str | None = None,
+        **options: Any,
+    ) -> AsyncJob:
+        """Call a function, or a `method` of something fitted, with blocks of the rows of X."""
+        return await self.submit(function, action="map", X=X, blocks=blocks, method=method, **options)
+
+    async def sweep(self, function: Any, *, axes: Axes, best: str | None = None, **options: Any) -> AsyncJob:
+        """Call a function with every combination of its arguments."""
+        return await self.submit(function, action="sweep", axes=axes, best=best, **options)
 
     async def submit_definition(self, definition: JobDefinition, *, idempotency_key: str | None = None) -> AsyncJob:
         """Submit a definition that needs nothing to be staged."""
@@ -163,9 +191,18 @@ class AsyncClient:
             view = await self.link.run(flows.submitting(submission.definition, submission.blobs, key, sent))
         return AsyncJob(self.link, view.id, submission.own)
 
-    async def plan(self, pipe: Pipeline, **options: Any) -> PlanView:
+    async def plan(self, pipe: Any, **options: Any) -> PlanView:
         """What the job would do."""
-        return await self.link.run(flows.planning(prepare(pipe, JobOptions(**options)).definition))
+        return await self.plan_definition((await self._prepared(pipe, options)).definition)
+
+    async def plan_definition(self, definition: JobDefinition) -> PlanView:
+        """The same for a definition."""
+        return await self.link.run(flows.planning(definition))
+
+    async def _prepared(self, pipe: Any, options: dict[str, Any]) -> Submission:
+        if isinstance(pipe, AsyncJob):
+            pipe = fitted_of(await pipe.artifacts(), pipe.id)
+        return await asyncio.to_thread(prepare, pipe, JobOptions(**{"warm": self._warm, **options}))
 
     async def jobs(self, *, state: State | None = None, label: str | None = None, limit: int = 100) -> list[JobView]:
         """The newest jobs."""

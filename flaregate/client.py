@@ -4,6 +4,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,15 +12,15 @@ from typing import Any, Self
 import httpx
 
 from flaregate import flows
-from flaregate.axes import OwnAxes
-from flaregate.downloads import into, named
+from flaregate.axes import Axes, OwnAxes
+from flaregate.downloads import decoded, into, named
 from flaregate.embedded import Opened, open_gateway
 from flaregate.endings import raise_for, warn_once
 from flaregate.errors import Refused
 from flaregate.interrupts import decide
 from flaregate.outcomes import Outcome, Result, outcome_of, result_of
-from flaregate.pipelines import Pipeline
 from flaregate.settings import from_environment
+from flaregate.subjects import fitted_of
 from flaregate.submission import JobOptions, Submission, prepare, refuse
 from flaregate.transport import calls
 from flaregate.transport.answers import TryAgain
@@ -80,7 +81,7 @@ class Job:
         definition = self.view().definition
         for event in self.events():
             if isinstance(event, OutcomeEvent):
-                yield outcome_of(event, definition, self._own, self.pipeline)
+                yield outcome_of(event, definition, self._own, self)
 
     def logs(self, *, follow: bool = False, tail: int | None = None) -> Iterator[str]:
         """The lines that its code has printed; with `follow` until it ends."""
@@ -96,7 +97,7 @@ class Job:
         view = self.wait(timeout)
         events = self._link.run(flows.collecting(self.id))
         names = [artifact.name for artifact in self.artifacts()]
-        result = result_of(view, events, self._own, self.pipeline, names)
+        result = result_of(view, events, self._own, self, names)
         raise_for(view, result, self)
         if not self._warned:
             self._warned = True
@@ -127,12 +128,22 @@ class Job:
                         raise again.error from again.__cause__
         return target
 
-    def pipeline(self, name: str = "best") -> Any:
-        """A fitted pipeline that it left. Its code runs here: the job is one of our own."""
+    def pipeline(self, name: str | None = None) -> Any:
+        """A fitted pipeline that it left: the one of this name, else the best, or the only one.
+
+        Its code runs here: the job is one of our own.
+        """
         from flaregate.fitted import load  # noqa: PLC0415 - needs scikit-learn
 
+        name = name or fitted_of(self.artifacts(), self.id).name
         with tempfile.TemporaryDirectory(prefix="flaregate-") as folder:
             return load(self.download(name, Path(folder) / "pipeline.zip"), trust=True)
+
+    def load(self, name: str) -> Any:
+        """An output or object that it left, decoded. Its code runs here: the job is one of our own."""
+        with tempfile.TemporaryDirectory(prefix="flaregate-") as folder:
+            path = self.download(name, Path(folder) / "object")
+            return decoded(named(self.artifacts(), name, self.id), path)
 
     @property
     def _link(self) -> Link:
@@ -152,6 +163,7 @@ class Client:
         *,
         embedded: bool | None = None,
         home: str | Path | None = None,
+        warm: float = 0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Open it.
@@ -161,9 +173,11 @@ class Client:
             token: Bearer token for it; by default FLAREGATE_TOKEN.
             embedded: False never starts a gateway on this machine, but uses one that `flaregate up` keeps.
             home: Folder of the embedded gateway; by default FLAREGATE_HOME.
+            warm: Seconds that the head of a job may wait for the next one of the same environment.
             transport: What carries the requests instead of the network.
         """
         settings = from_environment()
+        self._warm = warm
         self._opened: Opened | None = None
         address = url or settings.url
         if address is None or embedded:
@@ -182,26 +196,80 @@ class Client:
         """Whether the gateway ends with the programs that opened it."""
         return self._opened is not None and self._opened.embedded
 
-    def submit(self, pipe: Pipeline, *, idempotency_key: str | None = None, **options: Any) -> Job:
-        """Submit a pipeline; flaregate.submission.JobOptions lists the options.
+    def submit(self, pipe: Any, *, idempotency_key: str | None = None, **options: Any) -> Job:
+        """Submit a job; flaregate.options.JobOptions lists the options.
+
+        Args:
+            pipe: A Pipeline; for `predict`, `predict_proba`, `transform` and `score` something fitted: an Outcome, a
+                Job, a reference, or an estimator that is fitted here.
+            idempotency_key: The same key gives the same job, once.
+            **options: What is done, with which data, and what it may use.
 
         Raises Refused before anything is sent where a rule is broken; the message names node and parameter.
         """
-        return self._submit(prepare(pipe, JobOptions(**options)), idempotency_key)
+        return self._submit(self._prepared(pipe, options), idempotency_key)
+
+    def map(
+        self,
+        function: Any,
+        X: Any,  # noqa: N803 - scikit-learn's name
+        *,
+        blocks: int | None = None,
+        method: str | None = None,
+        **options: Any,
+    ) -> Job:
+        """Call a function, or a `method` of something fitted, with blocks of the rows of X; `result().outputs` has all.
+
+        Args:
+            function: A function of one block of rows; or something fitted, as in `submit`.
+            X: Rows, or a list of items.
+            blocks: How many blocks, cut as numpy.array_split cuts; None adapts their size.
+            method: Which method of a fitted pipeline.
+            **options: As in `submit`.
+        """
+        return self.submit(function, action="map", X=X, blocks=blocks, method=method, **options)
+
+    def sweep(self, function: Any, *, axes: Axes, best: str | None = None, **options: Any) -> Job:
+        """Call a function with every combination of its arguments; `result().table(group_by=…)` has mean and std.
+
+        Args:
+            function: Called with a value of each axis by name; or a Pipeline of functions.
+            axes: From an argument's name to a list of values.
+            best: The metric that chooses, `max:accuracy` or `min:loss`.
+            **options: As in `submit`.
+        """
+        return self.submit(function, action="sweep", axes=axes, best=best, **options)
 
     def submit_definition(self, definition: JobDefinition, *, idempotency_key: str | None = None) -> Job:
         """Submit a definition that needs nothing to be staged."""
         refuse(definition)
         return self._submit(Submission(definition), idempotency_key)
 
+    def send(self, submission: Submission) -> Job:
+        """Submit what is prepared already."""
+        warm = submission.definition.warm or self._warm
+        return self._submit(replace(submission, definition=submission.definition.model_copy(update={"warm": warm})), None)
+
     def _submit(self, submission: Submission, key: str | None) -> Job:
         with progress(submission.blobs) as sent:
             view = self.link.run(flows.submitting(submission.definition, submission.blobs, key, sent))
         return Job(self, view.id, submission.own)
 
-    def plan(self, pipe: Pipeline, **options: Any) -> PlanView:
-        """What the job would do: candidates, folds, tasks before and after sharing. Nothing is run or staged."""
-        return self.link.run(flows.planning(prepare(pipe, JobOptions(**options)).definition))
+    def plan(self, pipe: Any, **options: Any) -> PlanView:
+        """What the job would do: candidates, folds, tasks before and after sharing. Nothing is run or staged.
+
+        It takes what `submit` takes; `action="map"` and `action="sweep"` plan these.
+        """
+        return self.plan_definition(self._prepared(pipe, options).definition)
+
+    def plan_definition(self, definition: JobDefinition) -> PlanView:
+        """The same for a definition."""
+        return self.link.run(flows.planning(definition))
+
+    def _prepared(self, pipe: Any, options: dict[str, Any]) -> Submission:
+        if isinstance(pipe, Job):
+            pipe = fitted_of(pipe.artifacts(), pipe.id)
+        return prepare(pipe, JobOptions(**{"warm": self._warm, **options}))
 
     def jobs(self, *, state: State | None = None, label: str | None = None, limit: int = 100) -> list[JobView]:
         """The newest jobs."""
@@ -229,6 +297,14 @@ class Client:
     def __del__(self) -> None:
         if getattr(self, "_opened", None) is not None:
             warnings.warn("a Client was not closed; use 'with Client() as client'", ResourceWarning, stacklevel=1)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Itself: a connection has no copy."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Its address without the token; an embedded gateway is opened anew where it is loaded."""
+        return type(self), (None if self._opened is not None else self.url,)
 
     def __repr__(self) -> str:
         return f"<Client {self.url}>"

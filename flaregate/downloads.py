@@ -4,8 +4,10 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from flaregate.errors import GatewayUnavailable, NoArtifact
+from flaregate.payload import NPY, decode_array, decode_data
 from flaregate_wire.jobs import ArtifactView
 
 
@@ -55,3 +57,16 @@ def named(artifacts: list[ArtifactView], name: str, job_id: str) -> ArtifactView
             return artifact
     there = ", ".join(repr(artifact.name) for artifact in artifacts) or "none"
     raise NoArtifact(f"{job_id} has no artifact {name!r}; there are: {there}")
+
+
+def decoded(artifact: ArtifactView, path: Path) -> Any:
+    """The object in the file of an artifact; an array has memory of its own. Its code runs here: the job is our own.
+
+    Raises NoArtifact for a file that no object was written to.
+    """
+    if artifact.media_type == NPY:
+        return decode_array(path.read_bytes())
+    try:
+        return decode_data(artifact.media_type, path)
+    except ValueError as error:
+        raise NoArtifact(f"the artifact {artifact.name!r} is a file to download, not an object: {error}") from error

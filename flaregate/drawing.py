@@ -2,7 +2,7 @@
 
 from html import escape
 
-from flaregate_wire.definitions import JoinNode, Node, PipelineDefinition
+from flaregate_wire.definitions import JoinNode, ModelNode, Node, PipelineDefinition
 from flaregate_wire.planning.graph import graph
 
 _WIDTH, _HEIGHT, _GAP = 190, 44, 36
@@ -12,6 +12,8 @@ def label(node: Node) -> str:
     """`PCA(whiten)`: what a node is and which parameters are not its defaults."""
     if isinstance(node, JoinNode):
         return "join" if node.combine is None else "join with a function"
+    if isinstance(node, ModelNode):
+        return "fitted pipeline"
     name = node.import_.rpartition(":")[2] if node.import_ else node.kind
     return f"{name}({', '.join(node.params)})" if node.kind == "estimator" else name
 

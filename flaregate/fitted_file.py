@@ -78,7 +78,7 @@ class FileManifest(PeerModel):
 
 
 def write(path: File, nodes: Sequence[FittedNode]) -> None:
-    """Write the fitted nodes of one path, predecessors first. The same nodes give the same layout."""
+    """Write the fitted nodes of one path, predecessors first. The file holds no time: equal states give equal bytes."""
     entries = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
         for number, node in enumerate(nodes):
@@ -86,11 +86,11 @@ def write(path: File, nodes: Sequence[FittedNode]) -> None:
             if node.state is not None:
                 data = pack(node.state)
                 member = f"states/{number}.pkl"
-                file.writestr(member, data)
+                file.writestr(zipfile.ZipInfo(member), data)
                 entry = entry.model_copy(update={"state": member, "sha256": digest_bytes(data), "size": len(data)})
             entries.append(entry)
         manifest = FileManifest(format=FORMAT, versions=versions.here(), nodes=tuple(entries))
-        file.writestr(_MANIFEST, manifest.model_dump_json(indent=1))
+        file.writestr(zipfile.ZipInfo(_MANIFEST), manifest.model_dump_json(indent=1))
 
 
 def manifest_of(path: File) -> FileManifest:

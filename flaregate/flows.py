@@ -98,11 +98,13 @@ def artifacts_of(job_id: str) -> Flow[list[ArtifactView]]:
 
 
 def collecting(job_id: str) -> Flow[list[OutcomeEvent]]:
-    """All outcomes of a job that has ended; of a candidate that two attempts ran, the last."""
+    """All outcomes of a job that has ended; of what two attempts ran, the last."""
     answer = yield calls.results(job_id)
     try:
         events = [EVENT.validate_json(line) for line in answer.content.split(b"\n") if line.strip()]
     except ValidationError as error:
         raise GatewayUnavailable(f"the outcomes of {job_id} cannot be read: {error}", retryable=False) from error
-    found = {event.candidate: event for event in events if isinstance(event, OutcomeEvent)}
-    return [found[number] for number in sorted(found)]
+    found = {
+        (event.candidate, event.object, event.iteration): event for event in events if isinstance(event, OutcomeEvent)
+    }
+    return list(found.values())

@@ -5,7 +5,7 @@ from typing import Any
 
 from flaregate.encoding import encode_code
 from flaregate.errors import Refused
-from flaregate.inputs import DatasetRef
+from flaregate.inputs import REMOTE
 from flaregate.payload import encode_splits
 from flaregate.values import Stage
 from flaregate_wire.definitions import Code, Scorer, Scoring, Splits
@@ -15,24 +15,26 @@ _NO_SEED = frozenset({"KFold", "StratifiedKFold", "GroupKFold", "StratifiedGroup
 """Splitters whose folds are drawn only with `shuffle`."""
 
 
-def resolve_cv(cv: Any, inputs: Mapping[str, Any], stage: Stage) -> int | Code | Splits | None:
+def resolve_cv(
+    cv: Any, inputs: Mapping[str, Any], stage: Stage, *, objects: bool = False
+) -> int | Code | Splits | None:
     """None and numbers stay; scikit-learn's splitters go by name; whatever would differ if made twice is made here.
 
     That is an iterable of (train, test) index arrays, a shuffle without a seed, and a splitter of the user's own. Where
-    X is loaded by the worker, such a splitter is sent and the head makes the folds, once for the job.
+    the rows are not here, or are those of several `objects`, such a splitter is sent and the head makes the folds.
     """
-    if cv is None or (isinstance(cv, int) and not isinstance(cv, bool)):
-        return cv
-    if hasattr(cv, "__index__") and not isinstance(cv, bool):
-        return int(cv)
+    if cv is None or (hasattr(cv, "__index__") and not isinstance(cv, bool)):
+        return None if cv is None else int(cv)
     if hasattr(cv, "split") and not isinstance(cv, str):
-        code = encode_code(cv, stage) if _repeatable(cv) or isinstance(inputs["X"], DatasetRef) else None
-        if code is not None and (code.import_ or isinstance(inputs["X"], DatasetRef)):
+        elsewhere = objects or any(isinstance(data, REMOTE) for data in inputs.values())
+        code = encode_code(cv, stage) if elsewhere or _repeatable(cv) else None
+        if code is not None and (code.import_ or elsewhere):
             return code
         return _splits(cv.split(inputs["X"], inputs.get("y"), inputs.get("groups")), stage)
     if isinstance(cv, str | bytes | Mapping | bool) or not isinstance(cv, Iterable):
-        message = f"cv is {cv!r}; give a number of folds, a splitter, or an iterable of (train, test) index arrays"
-        raise Refused(message, errors=[Fault(pointer="/cv", rule="cv", message=message)])
+        raise _refused(
+            f"cv is {cv!r}; give a number of folds, a splitter, or an iterable of (train, test) index arrays"
+        )
     return _splits(cv, stage)
 
 
@@ -49,14 +51,16 @@ def _splits(folds: Iterable[Any], stage: Stage) -> Splits:
     try:
         listed = [(train, test) for train, test in folds]
     except (TypeError, ValueError) as error:
-        message = f"the folds of cv cannot be made: {error}"
-        raise Refused(message, errors=[Fault(pointer="/cv", rule="cv", message=message)]) from error
+        raise _refused(f"the folds of cv cannot be made: {error}") from error
     if not listed:
-        message = "cv gives no folds"
-        raise Refused(message, errors=[Fault(pointer="/cv", rule="folds", message=message)])
+        raise _refused("cv gives no folds", "folds")
     item = encode_splits(listed)
     stage(item)
     return Splits(blob=item.sha256, folds=len(listed))
+
+
+def _refused(message: str, rule: str = "cv") -> Refused:
+    return Refused(message, errors=[Fault(pointer="/cv", rule=rule, message=message)])
 
 
 def resolve_scoring(scoring: Any, stage: Stage) -> Scoring:

@@ -12,10 +12,13 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from flaregate import drawing
-from flaregate.encoding import check_runnable, encode_code, encode_node
+from flaregate.encoding import check_runnable, encode_code, encode_node, is_estimator
 from flaregate.errors import Refused
+from flaregate.parts import STACK_METHODS
 from flaregate.payload import Staged, staged
-from flaregate_wire.definitions import JoinNode, Name, Node, PipelineDefinition
+from flaregate.signatures import function_signature
+from flaregate.values import Stage
+from flaregate_wire.definitions import EstimatorNode, FunctionNode, JoinNode, Name, Needs, Node, PipelineDefinition
 from flaregate_wire.planning.checks import suggestion
 from flaregate_wire.problems import Fault
 
@@ -43,6 +46,22 @@ class _Made:
 
     name: str
     obj: Any
+    needs: Needs
+    cache: bool
+    stack_cv: Any
+    stack_method: str
+
+    def encoded(self, stage: Stage, *, cells: bool) -> EstimatorNode | FunctionNode:
+        """The node on the wire; with `cells` its function is called with keywords alone."""
+        node = encode_node(self.name, self.obj, stage)
+        more: dict[str, Any] = {"needs": self.needs, "cache": self.cache}
+        if cells and isinstance(node, FunctionNode):
+            more["signature"] = function_signature(self.obj, rows=False)
+        if isinstance(node, EstimatorNode):
+            by_number = self.stack_cv is None or isinstance(self.stack_cv, int | str)
+            stack_cv = self.stack_cv if by_number else encode_code(self.stack_cv, stage)
+            more |= {"stack_cv": stack_cv, "stack_method": self.stack_method}
+        return node.model_copy(update=more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +84,43 @@ class Pipeline:
         self._edges: list[tuple[str, str]] = []
         self._blobs: dict[str, Staged] = {}
 
-    def node(self, name: str, obj: Any, *, after: After | Iterable[After] | None = None) -> NodeRef:
+    def node(  # noqa: PLR0913 - each is given by name, and has its default
+        self,
+        name: str,
+        obj: Any,
+        *,
+        after: After | Iterable[After] | None = None,
+        num_cpus: float | None = None,
+        num_gpus: float | None = None,
+        memory: int | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+        cache: bool = True,
+        stack_cv: Any = None,
+        stack_method: Literal["auto", "predict_proba", "decision_function", "predict"] = "auto",
+    ) -> NodeRef:
         """Add an estimator or a function `f(X, **params)`.
 
         Args:
             name: Free, `__` allowed; it must be new.
             obj: Any object with the scikit-learn contract, or a callable.
             after: The node that feeds it, or several: then it runs once for each of them. Without it, it takes X.
+            num_cpus: vCPU of one task of it; 1 without it.
+            num_gpus: GPUs of one task.
+            memory: Bytes of one task.
+            timeout: Seconds of one task; then its process is ended.
+            retries: New tries of a task that killed its process or timed out.
+            cache: Whether other jobs may use what it gave.
+            stack_cv: Of an estimator in the middle: folds of the out-of-fold predictions that what follows is fitted
+                on, a number or a splitter (default 5); `prefit` uses the object as it is.
+            stack_method: Of an estimator in the middle: the method whose output is passed on.
         """
         check_runnable(self._new_name(name), obj)
         sources = [self._known(source, name) for source in _listed(after)]
         self._refuse_twice(name, sources)
-        self._nodes[name] = _Made(name, obj)
+        given = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory, "timeout": timeout, "retries": retries}
+        _check_stacking(name, obj, stack_cv, stack_method)
+        self._nodes[name] = _Made(name, obj, _needs(name, given), cache, stack_cv, stack_method)
         self._edges.extend((source, name) for source in sources)
         return NodeRef(self, name)
 
@@ -98,8 +142,11 @@ class Pipeline:
         self._nodes[name] = _Joined(name, tuple(parts), combine)
         return NodeRef(self, name)
 
-    def encoded(self) -> tuple[PipelineDefinition, dict[str, Staged]]:
-        """The definition, and the payloads and arrays that it refers to, by their sha256."""
+    def encoded(self, *, cells: bool = False) -> tuple[PipelineDefinition, dict[str, Staged]]:
+        """The definition, and the payloads and arrays that it refers to, by their sha256.
+
+        With `cells` its functions are called as a sweep calls them, `f(**axes)`.
+        """
         blobs = dict(self._blobs)
 
         def stage(item: Staged) -> str:
@@ -109,12 +156,13 @@ class Pipeline:
         nodes: list[Node] = []
         for node in self._nodes.values():
             if isinstance(node, _Made):
-                nodes.append(encode_node(node.name, node.obj, stage))
+                nodes.append(node.encoded(stage, cells=cells))
             elif isinstance(node, _Joined):
                 combine = None if node.combine is None else encode_code(node.combine, stage)
                 nodes.append(JoinNode(name=node.name, kind="join", of=node.of, combine=combine))
             else:
-                nodes.append(node)
+                open_to_all = cells and isinstance(node, FunctionNode)
+                nodes.append(node.model_copy(update={"signature": None}) if open_to_all else node)
         if not nodes:
             raise _refused(f"the pipeline {self.name!r} has no nodes; add one with pipe.node(name, estimator)", "empty")
         return PipelineDefinition(name=self.name, nodes=tuple(nodes), edges=tuple(self._edges)), blobs
@@ -207,6 +255,29 @@ def _listed(after: After | Iterable[After] | None) -> list[After]:
 
 def _refused(message: str, rule: str) -> Refused:
     return Refused(message, errors=[Fault(pointer="/pipeline", rule=rule, message=message)])
+
+
+def _needs(name: str, given: Mapping[str, Any]) -> Needs:
+    try:
+        return Needs.model_validate(given)
+    except ValidationError as error:
+        wrong = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_url=False))
+        raise _refused(f"node {name!r}: {wrong}", "needs") from error
+
+
+def _check_stacking(name: str, obj: Any, stack_cv: Any, stack_method: str) -> None:
+    if stack_method not in ("auto", *STACK_METHODS):
+        known = ", ".join(map(repr, ("auto", *STACK_METHODS)))
+        raise _refused(f"node {name!r}: stack_method is {stack_method!r}; give one of {known}", "stack_method")
+    if stack_cv is None or (stack_cv == "prefit" if isinstance(stack_cv, str) else hasattr(stack_cv, "split")):
+        fits = True
+    else:
+        fits = isinstance(stack_cv, int) and not isinstance(stack_cv, bool) and stack_cv >= _PARTS
+    if not fits:
+        message = f"node {name!r}: stack_cv is {stack_cv!r}; give a number of folds from 2, a splitter or 'prefit'"
+        raise _refused(message, "stack_cv")
+    if (stack_cv is not None or stack_method != "auto") and not is_estimator(obj):
+        raise _refused(f"node {name!r} is a function; only estimators are stacked", "stack_cv")
 
 
 def _checked_name(name: str) -> str:

@@ -23,10 +23,12 @@ def estimator_signature(obj: Any) -> Signature:
     )
 
 
-def function_signature(function: Callable[..., Any]) -> Signature:
-    """The signature of a function node `f(X, **params)`: what may be given by name."""
+def function_signature(function: Callable[..., Any], *, rows: bool = True) -> Signature:
+    """What a function may be given by name: all but the rows of a node `f(X, **params)`, or all without `rows`."""
     try:
-        _, *rest = inspect.signature(function).parameters.values()
+        rest = list(inspect.signature(function).parameters.values())
+        if rows:
+            _, *rest = rest
     except ValueError:  # no signature (some builtins), or one without parameters
         return Signature(params=(), abilities=(Ability.TRANSFORM,), open=True)
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -4,23 +4,41 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from math import nan
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
-from flaregate import versions
-from flaregate.axes import Axes, OwnAxes, resolve_axes
+from flaregate import candidates, subjects, versions
+from flaregate.axes import OwnAxes, split_key
+from flaregate.encoding import encode_code
 from flaregate.errors import Refused
+from flaregate.fitted_file import MEDIA_TYPE
 from flaregate.folds import resolve_cv, resolve_scoring
-from flaregate.inputs import encode_inputs
+from flaregate.inputs import encode_inputs, encode_objects
+from flaregate.options import JobOptions
 from flaregate.payload import CLOUDPICKLE, Staged
-from flaregate.pipelines import Pipeline
 from flaregate.values import Stage, encode_value
-from flaregate_wire.definitions import JobDefinition
+from flaregate_wire.definitions import FOLDED, Action, Code, Halving, JobDefinition, PipelineDefinition
 from flaregate_wire.planning import faults
+from flaregate_wire.problems import Fault
+
+__all__ = ["JobOptions", "Submission", "checked", "prepare", "refuse"]
 
 _FINGERPRINT = ("python", "cloudpickle", "scikit-learn", "numpy")
+_AS_GIVEN = (
+    "blocks",
+    "method",
+    "best",
+    "project",
+    "return_train_score",
+    "strategy",
+    "fail_fast",
+    "cache",
+    "unseeded",
+    "warm",
+)
+_RESOURCES = ("workers", "min_workers", "cpus", "memory", "gpus", "topology")
+_LIMITS = ("timeout", "max_cost", "retries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,101 +51,48 @@ class Submission:
     own: OwnAxes = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobOptions:
-    """The arguments of `submit` beside the pipeline; every one has SDK.md's name and default.
+def prepare(subject: Any, options: JobOptions) -> Submission:
+    """A definition without faults, and what to stage for it. Raises Refused with the node and the rule.
 
     Args:
-        action: `fit`, `cross_validate` or `search`; by default `search` where there are axes, else `fit`.
-        X: Rows; arrays, sparse matrices, frames, lists, or `dataset(…)`.
-        y: Targets, one a row.
-        groups: Groups for splitters that need them, one a row.
-        axes: From `node__parameter` or (node, parameter) to a list of values.
-        cv: None (5 folds), a number, a splitter, or an iterable of (train, test) index arrays.
-        scoring: None (the last node's score), a name, a callable, a list of names, or a dict.
-        refit: Whether a search fits the best candidate on all rows; with several scorers the name of one.
-        strategy: How candidates are drawn from the axes.
-        return_train_score: Whether training folds are scored too.
-        error_score: The score of a failed fold, or `raise`.
-        cache: `on`, `off` or `read`.
-        workers: Containers beside the head; None lets the gateway choose.
-        min_workers: Workers to wait for before the first task.
-        cpus: vCPU of each container.
-        memory: Bytes of each container.
-        gpus: GPUs of each container.
-        topology: `auto`, `single` (head alone) or `cluster`.
-        timeout: Seconds from the first launch.
-        max_cost: Decimal amount and currency, `0.50 USD`.
-        retries: New attempts after faults of the infrastructure.
-        labels: Free words to find the job by.
-        project: With the tenant, the scope within which results are shared.
+        subject: A Pipeline; or a function or something fitted, as flaregate.subjects.encoded says.
+        options: All else.
     """
-
-    action: str | None = None
-    X: Any = None
-    y: Any = None
-    groups: Any = None
-    axes: Axes | None = None
-    cv: Any = None
-    scoring: Any = None
-    refit: bool | str = True
-    strategy: str = "grid"
-    return_train_score: bool = False
-    error_score: Any = nan
-    cache: Literal["on", "off", "read"] = "on"
-    workers: int | None = None
-    min_workers: int = 0
-    cpus: float | None = None
-    memory: int | None = None
-    gpus: int = 0
-    topology: Literal["auto", "single", "cluster"] = "auto"
-    timeout: float | None = None
-    max_cost: str | None = None
-    retries: int | None = None
-    labels: Mapping[str, str] | None = None
-    project: str = "default"
-
-
-def prepare(pipe: Pipeline, options: JobOptions) -> Submission:
-    """A definition without faults, and what to stage for it. Raises Refused with the node and the rule."""
-    if not isinstance(pipe, Pipeline):
-        raise Refused(f"the first argument is a {type(pipe).__name__}, not a flaregate.Pipeline")
-    pipeline, blobs = pipe.encoded()
+    if options.unknown_yet:
+        listed = " and ".join(options.unknown_yet)
+        raise Refused(f"{listed}: not in this release; leave it out", code="invalid_request")
+    pipeline, blobs = subjects.encoded(subject, options.acts, options.method)
 
     def stage(item: Staged) -> str:
         blobs[item.sha256] = item
         return item.sha256
 
-    axes, own = resolve_axes(options.axes, pipeline, stage)
-    data = {"X": options.X, "y": options.y, "groups": options.groups}
-    action = options.action or ("search" if options.axes else "fit")
+    chosen = candidates.resolve(
+        options.axes, pipeline, stage, drawing=_drawing(options), bare=options.acts == Action.SWEEP
+    )
+    data = {name: getattr(options, name) for name in ("X", "y", "groups", "sample_weight")}
     body: dict[str, Any] = {
+        **{name: getattr(options, name) for name in _AS_GIVEN},
         "pipeline": pipeline,
-        "action": action,
-        "project": options.project,
+        "action": options.acts,
         "inputs": encode_inputs(data, stage),
-        "axes": axes,
-        "cv": None if action == "fit" or options.X is None else resolve_cv(options.cv, data, stage),
+        "objects": encode_objects(options.objects, stage),
+        "fit_params": _fit_params(options.fit_params, stage),
+        "axes": chosen.axes,
+        "samples": chosen.samples,
+        "cv": _cv(options, data, stage),
         "scoring": resolve_scoring(options.scoring, stage),
-        "refit": options.refit,
+        "refit": _refit(options.refit, stage),
+        "halving": _halving(options, pipeline) if options.strategy == "halving" else None,
         "error_score": encode_value(options.error_score, stage),
-        "return_train_score": options.return_train_score,
-        "strategy": options.strategy,
-        "cache": options.cache,
         "config": _changed_config(stage),
         "labels": dict(options.labels or {}),
-        "resources": {
-            name: getattr(options, name) for name in ("workers", "min_workers", "cpus", "memory", "gpus", "topology")
-        },
-        "limits": {
-            name: getattr(options, name)
-            for name in ("timeout", "max_cost", "retries")
-            if getattr(options, name) is not None
-        },
+        "resources": {name: getattr(options, name) for name in _RESOURCES},
+        "limits": {name: getattr(options, name) for name in _LIMITS if getattr(options, name) is not None},
         "environment": _environment(blobs),
     }
     definition = checked(body)
-    return Submission(definition, {sha: blobs[sha] for sha in definition.blobs() if sha in blobs}, own)
+    return Submission(definition, {sha: blobs[sha] for sha in definition.blobs() if sha in blobs}, chosen.own or {})
 
 
 def checked(body: Mapping[str, Any]) -> JobDefinition:
@@ -147,9 +112,55 @@ def refuse(definition: JobDefinition) -> None:
         raise Refused.for_faults(found)
 
 
+def _drawing(options: JobOptions) -> candidates.Drawing | None:
+    """How candidates are drawn, where they are: by strategy `random`, and from distributions before `halving`."""
+    if options.strategy == "random" or (options.strategy == "halving" and candidates.draws(options.axes)):
+        return candidates.Drawing(options.n_iter, options.random_state)
+    return None
+
+
+def _halving(options: JobOptions, pipeline: PipelineDefinition) -> Halving:
+    own = options.resource == "n_samples"
+    node, param = (None, None) if own else split_key(options.resource, pipeline)
+    try:
+        return Halving(
+            factor=options.factor,
+            resource="n_samples" if own else f"{node}__{param}",
+            resource_node=node,
+            resource_param=param,
+            min_resources=options.min_resources,
+            max_resources=options.max_resources,
+            aggressive_elimination=options.aggressive_elimination,
+            random_state=options.random_state,
+        )
+    except ValidationError as error:
+        raise Refused.for_validation(error) from error
+
+
+def _fit_params(given: Mapping[str, Mapping[str, Any]] | None, stage: Stage) -> dict[str, dict[str, JsonValue]]:
+    found = {}
+    for node, params in (given or {}).items():
+        if not isinstance(params, Mapping):
+            message = f"fit_params of {node!r} is a {type(params).__name__}; write {{'node': {{'name': value}}}}"
+            raise Refused(message, errors=[Fault(pointer=f"/fit_params/{node}", rule="fit_params", message=message)])
+        found[node] = {name: encode_value(value, stage) for name, value in params.items()}
+    return found
+
+
+def _cv(options: JobOptions, data: Mapping[str, Any], stage: Stage) -> Any:
+    several = bool(options.objects)
+    if options.acts not in FOLDED or (options.X is None and not several):
+        return None
+    return resolve_cv(options.cv, data, stage, objects=several)
+
+
+def _refit(refit: Any, stage: Stage) -> bool | str | Code:
+    return encode_code(refit, stage) if callable(refit) else refit
+
+
 def _environment(blobs: Mapping[str, Staged]) -> dict[str, str]:
     """The versions that unpickling needs, where anything is pickled."""
-    if not any(item.media_type == CLOUDPICKLE for item in blobs.values()):
+    if not any(item.media_type in (CLOUDPICKLE, MEDIA_TYPE) for item in blobs.values()):
         return {}
     return {name: found for name, found in versions.here().items() if name in _FINGERPRINT}
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from flaregate_wire.events import OutcomeEvent
+from flaregate_wire.values import payload_of
 
 
 def value(given: Any) -> str:  # noqa: C901 - one case a tag
@@ -24,7 +25,7 @@ def value(given: Any) -> str:  # noqa: C901 - one case a tag
             case "$node":
                 return str(body["import"]).rpartition(":")[2] + "()"
             case "$array" | "$payload":
-                return f"<{str(body)[:14]}…>"
+                return f"<{payload_of(body)[:14]}…>"
             case _:
                 pass
     if isinstance(given, float):

@@ -12,7 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 import flaregate as fg
-from flaregate.axes import resolve_axes, split_key
+from flaregate.axes import split_key
+from flaregate.candidates import resolve
 
 
 def diamond():
@@ -145,16 +146,18 @@ def test_a_key_that_fits_two_nodes_is_refused_and_the_tuple_form_taken():
 )
 def test_axes_that_are_refused(axes, words):
     with pytest.raises(fg.Refused, match=words):
-        resolve_axes(axes, wire(diamond()), lambda item: item.sha256)
+        resolve(axes, wire(diamond()), lambda item: item.sha256)
 
 
 def test_axes_keep_the_users_own_keys_and_values():
     own_function = lambda X: X  # noqa: E731
-    axes, own = resolve_axes(
+    found = resolve(
         {"pca__n_components": np.array([1, 2]), ("svc", "C"): (1.0, 1), "svc__kernel": ["rbf", own_function]},
         wire(diamond()),
         lambda item: item.sha256,
     )
+    axes, own = found.axes, found.own
+    assert found.samples is None
     assert [(axis.node, axis.param, len(axis.values)) for axis in axes] == [
         ("pca", "n_components", 2),
         ("svc", "C", 2),
