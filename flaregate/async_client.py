@@ -186,7 +186,12 @@ class AsyncClient:
         refuse(definition)
         return await self._submit(Submission(definition), idempotency_key)
 
+    async def send(self, submission: Submission) -> AsyncJob:
+        """Submit what is prepared already."""
+        return await self._submit(submission, None)
+
     async def _submit(self, submission: Submission, key: str | None) -> AsyncJob:
+        submission = submission.warmed(self._warm)
         with progress(submission.blobs) as sent:
             view = await self.link.run(flows.submitting(submission.definition, submission.blobs, key, sent))
         return AsyncJob(self.link, view.id, submission.own)
@@ -202,7 +207,7 @@ class AsyncClient:
     async def _prepared(self, pipe: Any, options: dict[str, Any]) -> Submission:
         if isinstance(pipe, AsyncJob):
             pipe = fitted_of(await pipe.artifacts(), pipe.id)
-        return await asyncio.to_thread(prepare, pipe, JobOptions(**{"warm": self._warm, **options}))
+        return await asyncio.to_thread(prepare, pipe, JobOptions(**options))
 
     async def jobs(self, *, state: State | None = None, label: str | None = None, limit: int = 100) -> list[JobView]:
         """The newest jobs."""

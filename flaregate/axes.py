@@ -87,8 +87,8 @@ def split_key(key: Any, pipeline: PipelineDefinition, *, bare: bool = False) -> 
         for node in sorted(pipeline.nodes, key=lambda node: -len(node.name))
         if key.startswith(f"{node.name}__") and len(key) > len(node.name) + 2
     ]
-    if bare:
-        fits.extend((node, key) for node in pipeline.nodes)
+    if bare and not fits:
+        fits = [(node, key) for node in pipeline.nodes]
     having = [(node.name, param) for node, param in fits if _has(node, param)]
     if len(having) > 1:
         forms = " or ".join(f"({name!r}, {param!r})" for name, param in having)

@@ -46,6 +46,8 @@ def resolve(
     """
     made: dict[Place, MadeAxis] = {}
     grids = [_grid(grid, pipeline, stage, made, bare=bare) for grid in _listed(axes)]
+    if drawing is None:
+        _refuse_drawn(grids, made)
     if drawing is None and len(grids) == 1:
         for place, values in grids[0].items():
             for value in values:
@@ -54,7 +56,7 @@ def resolve(
     if not grids and drawing is None:
         return Candidates()
     ways = tuple((number, grid) for number, path in enumerate(_ways(pipeline)) for grid in _touching(path, grids))
-    chosen = _every(ways, made) if drawing is None else _drawn(ways, drawing)
+    chosen = _every(ways) if drawing is None else _drawn(ways, drawing)
     samples = [(number, {place: made[place].place(value) for place, value in settings}) for number, settings in chosen]
     used = {place: axis for place, axis in made.items() if axis.wire}
     return Candidates(
@@ -111,12 +113,15 @@ def _touching(path: Path, grids: Iterable[_Grid]) -> Iterator[_Grid]:
         yield {}
 
 
-def _every(ways: Iterable[tuple[int, _Grid]], made: Mapping[Place, MadeAxis]) -> Iterator[tuple[int, Any]]:
+def _refuse_drawn(grids: Iterable[_Grid], made: Mapping[Place, MadeAxis]) -> None:
+    for place, given in ((place, given) for grid in grids for place, given in grid.items()):
+        if is_drawn(given):
+            key = made[place].key
+            raise refused(f"the axis {key!r} is a distribution; give strategy='random' to draw from it", "drawn")
+
+
+def _every(ways: Iterable[tuple[int, _Grid]]) -> Iterator[tuple[int, Any]]:
     for number, grid in ways:
-        for place, values in grid.items():
-            if is_drawn(values):
-                key = made[place].key
-                raise refused(f"the axis {key!r} is a distribution; give strategy='random' to draw from it", "drawn")
         for values in product(*grid.values()):
             yield number, zip(grid, values, strict=True)
 

@@ -4,7 +4,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -247,10 +246,10 @@ class Client:
 
     def send(self, submission: Submission) -> Job:
         """Submit what is prepared already."""
-        warm = submission.definition.warm or self._warm
-        return self._submit(replace(submission, definition=submission.definition.model_copy(update={"warm": warm})), None)
+        return self._submit(submission, None)
 
     def _submit(self, submission: Submission, key: str | None) -> Job:
+        submission = submission.warmed(self._warm)
         with progress(submission.blobs) as sent:
             view = self.link.run(flows.submitting(submission.definition, submission.blobs, key, sent))
         return Job(self, view.id, submission.own)
@@ -269,7 +268,7 @@ class Client:
     def _prepared(self, pipe: Any, options: dict[str, Any]) -> Submission:
         if isinstance(pipe, Job):
             pipe = fitted_of(pipe.artifacts(), pipe.id)
-        return prepare(pipe, JobOptions(**{"warm": self._warm, **options}))
+        return prepare(pipe, JobOptions(**options))
 
     def jobs(self, *, state: State | None = None, label: str | None = None, limit: int = 100) -> list[JobView]:
         """The newest jobs."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flaregate.errors import GatewayUnavailable, NoArtifact
+from flaregate.fitted_file import MEDIA_TYPE
 from flaregate.payload import NPY, decode_array, decode_data
 from flaregate_wire.jobs import ArtifactView
 
@@ -66,6 +67,10 @@ def decoded(artifact: ArtifactView, path: Path) -> Any:
     """
     if artifact.media_type == NPY:
         return decode_array(path.read_bytes())
+    if artifact.media_type == MEDIA_TYPE:
+        from flaregate.fitted import load  # noqa: PLC0415 - needs scikit-learn
+
+        return load(path, trust=True)
     try:
         return decode_data(artifact.media_type, path)
     except ValueError as error:

@@ -78,7 +78,7 @@ class FileManifest(PeerModel):
 
 
 def write(path: File, nodes: Sequence[FittedNode]) -> None:
-    """Write the fitted nodes of one path, predecessors first. The file holds no time: equal states give equal bytes."""
+    """Write the fitted nodes of one path, predecessors first. The file holds no time."""
     entries = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
         for number, node in enumerate(nodes):

@@ -28,6 +28,12 @@ def from_environment() -> Settings:
     )
 
 
+def outbox() -> Path | None:
+    """`FLAREGATE_OUTBOX`: in a container, the folder for what running code says of itself; None elsewhere."""
+    folder = os.environ.get("FLAREGATE_OUTBOX")
+    return Path(folder) if folder else None
+
+
 def child_environment(**more: str) -> dict[str, str]:
     """This process' environment for a child, with more variables set; the child gets no address and token of ours."""
     ours = ("FLAREGATE_URL", "FLAREGATE_TOKEN")

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import JsonValue, ValidationError
@@ -49,6 +49,11 @@ class Submission:
     blobs: Mapping[str, Staged] = field(default_factory=dict)
     """Every blob of the definition that is made here, by sha256."""
     own: OwnAxes = field(default_factory=dict)
+
+    def warmed(self, seconds: float) -> "Submission":
+        """The same with a head that waits for the next job, unless the definition says for how long."""
+        warm = self.definition.warm or seconds
+        return replace(self, definition=self.definition.model_copy(update={"warm": warm}))
 
 
 def prepare(subject: Any, options: JobOptions) -> Submission:

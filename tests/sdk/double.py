@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
 import httpx
 
@@ -80,6 +81,7 @@ class Double:
         self.jobs = {}
         self.definition = None
         self.artifacts = {}
+        self.media_types = {}
         self.running = 0
 
     @property
@@ -98,6 +100,9 @@ class Double:
             if fault is not None:
                 return fault
         path = request.url.path
+        if request.url.host == "store.test":
+            assert "authorization" not in request.headers
+            return httpx.Response(200, content=self.artifacts[unquote(path).removeprefix("/")])
         if path == "/v1/blobs":
             return self._offer(BlobOffer.model_validate_json(request.content))
         if path.startswith("/objects/"):
@@ -152,7 +157,12 @@ class Double:
 
     def _artifacts(self):
         return [
-            {"name": name, "media_type": "x/y", "size": len(data), "sha256": digest_bytes(data)}
+            {
+                "name": name,
+                "media_type": self.media_types.get(name, "x/y"),
+                "size": len(data),
+                "sha256": digest_bytes(data),
+            }
             for name, data in self.artifacts.items()
         ]
 
