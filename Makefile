@@ -31,8 +31,14 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: install  ## make bench NAME=w2 runs one; results go to benchmarks/results/
-	$(BIN)/python -m benchmarks $(NAME)
+bench: .venv-bench/.installed  ## make bench NAME=w2 runs one; results go to benchmarks/results/
+	.venv-bench/bin/python -m benchmarks $(NAME)
+
+.venv-bench/.installed: requirements/bench.lock  ## With the peers, which tests do not need
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
 
 docs: install
 	$(BIN)/python -m docs.generate
@@ -43,10 +49,10 @@ golden: install  ## Writes the golden files anew; look at the diff
 	$(BIN)/python -m worker_image.catalogue > gateway/jobs/catalogue.json
 
 lock: install  ## Newest versions that work together
-	for group in sdk gateway worker dev; do \
+	for group in sdk gateway worker dev bench; do \
 	  $(BIN)/uv pip compile pyproject.toml --group $$group --universal --python-version 3.11 --upgrade \
 	    --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/$$group.lock || exit 1; \
 	done
 
 clean:
-	rm -rf .venv site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""Pairs, medians and the machine they were measured on."""
+"""Measured rows, the claims that follow from their pairs, and the machine they were measured on."""
 
 import json
 import os
@@ -6,32 +6,90 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+
+import psutil
+from threadpoolctl import threadpool_info
 
 RESULTS = Path(__file__).parent / "results"
 PAIRS = 5
+SLOWING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+"""Where a machine sets them they keep a current BLAS from its best kernel. No contestant runs with them."""
+PACKAGES = ("ray", "scikit-learn", "numpy", "scipy", "joblib", "dask", "dask-ml", "pydantic", "fastapi", "sqlalchemy")
 T = TypeVar("T")
-PACKAGES = ("ray", "scikit-learn", "numpy", "scipy", "fastapi", "uvicorn", "sqlalchemy", "pydantic")
+Row = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is said of the rows: one column over another, or a column by itself, and the bound that it must keep."""
+
+    title: str
+    of: str
+    over: str | None = None
+    bound: Literal["at least", "at most", "exactly"] = "at least"
+    gate: float | None = None
+    """None: it is told, and nothing is asked of it."""
+    aim: float | None = None
+    """Where to go on to."""
+
+    def of_rows(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """The claim with its value in each pair, their median, and whether that keeps the bound."""
+        paired = [
+            row[self.of] / (row[self.over] if self.over else 1)
+            for row in rows
+            if {self.of, self.over or self.of} <= row.keys()
+        ]
+        value = statistics.median(paired)
+        return {
+            **asdict(self),
+            "value": _short(value),
+            "paired": [_short(one) for one in paired],
+            "met": None if self.gate is None else _keeps(value, self.bound, self.gate),
+            "reached": None if self.aim is None else _keeps(value, self.bound, self.aim),
+        }
+
+
+def _keeps(value: float, bound: str, limit: float) -> bool:
+    if bound == "exactly":
+        return value == limit
+    return value >= limit if bound == "at least" else value <= limit
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
 def machine() -> dict[str, object]:
     """What the numbers were measured on."""
+    import numpy as np  # noqa: F401 - its BLAS is what threadpoolctl sees
+
     model = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ""
     )
-    memory = next((line.split()[1] for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), "0")
     return {
         "cores": os.cpu_count(),
         "processor": model or platform.processor(),
-        "memory_gib": round(int(memory) / 2**20, 1),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "blas": sorted(
+            {f"{one['internal_api']} {one['architecture']}" for one in threadpool_info() if "architecture" in one}
+        ),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
     }
+
+
+def _version(name: str) -> str | None:
+    with suppress(ImportError):
+        return version(name)
+    return None
 
 
 def _lines(path: str) -> list[str]:
@@ -46,27 +104,52 @@ def timed(work: Callable[..., T], *given: Any, **options: Any) -> tuple[float, T
     return time.perf_counter() - start, made
 
 
-def medians(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The median of each measured thing over the pairs."""
-    return {key: round(statistics.median(row[key] for row in rows if key in row), 4) for key in rows[0]}
+def cpu_seconds() -> float:
+    """CPU seconds of this process and all below it, those that have ended and were waited for too."""
+    total = 0.0
+    here = psutil.Process()
+    for process in (here, *here.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:4])
+    return total
 
 
-def keep(name: str, rows: list[dict[str, float]], ratios: dict[str, tuple[str, str]], about: str) -> None:
-    """Write the raw rows, their medians and the medians of the paired ratios; print what a reader wants first."""
-    paired = {
-        title: round(statistics.median(row[above] / row[below] for row in rows), 3)
-        for title, (above, below) in ratios.items()
-    }
+def peak_memory() -> float:
+    """The most that this process has had in memory, in MB."""
+    (peak,) = (line.split()[1] for line in _lines("/proc/self/status") if line.startswith("VmHWM"))
+    return int(peak) / 1000
+
+
+def medians(rows: Sequence[Row]) -> Row:
+    """The median of each column over the rows that have it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: _short(statistics.median(row[name] for row in rows if name in row)) for name in names}
+
+
+def keep(
+    name: str, rows: Sequence[Row], claims: Sequence[Claim], about: str, notes: Mapping[str, Any] | None = None
+) -> None:
+    """Write rows, medians and claims to results/NAME.json; print what a reader wants first."""
+    told = [claim.of_rows(rows) for claim in claims]
     document = {
         "benchmark": name,
         "about": about,
+        "notes": {"environment": f"without {' and '.join(SLOWING)}, for all alike", **(notes or {})},
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "pairs": len(rows),
         "medians": medians(rows),
-        "ratios": paired,
-        "rows": rows,
+        "claims": told,
+        "rows": [{key: _short(value) for key, value in row.items()} for row in rows],
     }
+    RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
-    json.dump({key: document[key] for key in ("benchmark", "pairs", "medians", "ratios")}, sys.stdout, indent=1)
-    sys.stdout.write("\n")
+    json.dump({"benchmark": name, "medians": document["medians"]}, sys.stdout)
+    sys.stdout.write("\n" + "".join(f"  {_line(claim)}\n" for claim in told))
+    sys.stdout.flush()
+
+
+def _line(claim: Mapping[str, Any]) -> str:
+    verdict = {True: "met", False: "MISSED", None: "told"}[claim["met"]]
+    asked = "" if claim["gate"] is None else f" ({claim['bound']} {claim['gate']}, then {claim['aim']})"
+    return f"{verdict}: {claim['title']}: {claim['value']}{asked}"
