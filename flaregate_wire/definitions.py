@@ -50,6 +50,14 @@ class Code(UserModel):
     import_: ImportPath | None = Field(default=None, alias="import")
     payload: Sha256 | None = None
     params: dict[str, Value] = Field(default_factory=dict)
+    code: str | None = Field(
+        default=None,
+        description="What the code does: `scikit-learn==1.9.1`, or the digest of a payload's code. Part of the node's "
+        "digest; a payload without it counts by its bytes.",
+    )
+    only_here: tuple[str, ...] = Field(
+        default=(), description="Modules that it imports and only the submitting machine has: for the local launcher."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "Code":
@@ -72,9 +80,6 @@ class Needs(UserModel):
 class _Runnable(Code):
     name: Name
     signature: Signature | None = None
-    code: str | None = Field(
-        default=None, description="Digest of what the code does, e.g. `scikit-learn==1.9.1`; part of the node's digest."
-    )
     needs: Needs = Needs()
     cache: bool = Field(default=True, description="Whether other jobs may use what it gave.")
 

@@ -70,7 +70,8 @@ class Stats(PeerModel):
     inner_fits: dict[str, int] = Field(
         default_factory=dict, description="Fits inside out-of-fold predictions, by node."
     )
-    cached: int = 0
+    cached: int = Field(default=0, description="Tasks that came from the cache.")
+    seconds: float = Field(default=0.0, description="Of all tasks together, in their processes.")
     hosts: tuple[str, ...] = Field(default=(), description="Nodes on which tasks ran.")
     runner: str = ""
 
@@ -145,9 +146,20 @@ class PlanView(PeerModel):
     tasks: int | None = Field(description="Distinct tasks, after sharing; None while the folds are not known.")
     tasks_unshared: int | None = Field(description="Tasks if no prefix were shared.")
     steps: dict[str, int] = Field(description="Distinct settings of each node.")
-    cached: int | None = Field(default=None, description="Tasks whose results are in the cache; None if not known.")
+    cached: int | None = Field(
+        default=None,
+        description="Tasks whose results are in the cache; None: not known before the job has read its inputs. "
+        "A running job says it in its progress.",
+    )
     cluster: Cluster
     cost: str = "unknown"
+
+
+class CacheRemoved(PeerModel):
+    """What was taken out of the cache."""
+
+    objects: int = Field(description="Segments of results, and large results.")
+    size: int = Field(description="Bytes.")
 
 
 class Limit(PeerModel):

@@ -22,6 +22,14 @@ def _is_estimator(body: JsonValue) -> bool:
     )
 
 
+def _is_sha256(body: JsonValue) -> bool:
+    return isinstance(body, str) and bool(_SHA256.match(body))
+
+
+def _is_payload(body: JsonValue) -> bool:
+    return _is_sha256(body) or (isinstance(body, list) and len(body) == _PAIR and all(map(_is_sha256, body)))
+
+
 def _is_scalar(body: JsonValue) -> bool:
     if not (isinstance(body, list) and len(body) == _PAIR and isinstance(body[0], str) and body[0].isalnum()):
         return False
@@ -34,14 +42,14 @@ _TAGS: dict[str, Callable[[JsonValue], bool]] = {
     "$float": lambda body: body in _NON_FINITE,
     "$scalar": _is_scalar,
     "$import": lambda body: isinstance(body, str) and bool(IMPORT_PATH.match(body)),
-    "$array": lambda body: isinstance(body, str) and bool(_SHA256.match(body)),
-    "$payload": lambda body: isinstance(body, str) and bool(_SHA256.match(body)),
+    "$array": _is_sha256,
+    "$payload": _is_payload,
     "$node": _is_estimator,
     "$dict": lambda body: isinstance(body, list) and all(isinstance(p, list) and len(p) == _PAIR for p in body),
 }
 """`$tuple` a list of values; `$float` a non-finite float; `$scalar` `[dtype, value]` of numpy; `$import`
-`module:name`; `$array` and `$payload` a staged blob; `$node` a nested estimator `{"import", "params"}`; `$dict` pairs,
-for keys that are not plain strings."""
+`module:name`; `$array` a staged blob; `$payload` one of opaque bytes, or `[blob, digest of what it does]`; `$node` a
+nested estimator `{"import", "params"}`; `$dict` pairs, for keys that are not plain strings."""
 
 
 def _children(value: JsonValue) -> Iterator[JsonValue]:
@@ -87,9 +95,26 @@ def blobs_of(value: JsonValue) -> Iterator[str]:
         item = stack.pop()
         tag = tag_of(item)
         if tag in ("$array", "$payload") and isinstance(item, dict):
-            yield str(item[tag])
+            yield payload_of(item[tag])
         else:
             stack.extend(_children(item))
+
+
+def payload_of(body: JsonValue) -> str:
+    """The blob that `$array` or `$payload` names."""
+    return str(body[0] if isinstance(body, list) else body)
+
+
+def identity(value: JsonValue) -> JsonValue:
+    """The value as digests see it: a payload counts by what it does where that is known, else by its bytes."""
+    if isinstance(value, list):
+        return [identity(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    body = value.get("$payload")
+    if isinstance(body, list):
+        return {"$payload": body[1]}
+    return {key: identity(item) for key, item in value.items()}
 
 
 Value = Annotated[JsonValue, AfterValidator(check_value)]

@@ -152,7 +152,7 @@ def _kinds(definition: JobDefinition) -> Iterator[Fault]:
         elif isinstance(node, ModelNode) and len(nodes) > 1:
             message = f"the fitted pipeline {node.name!r} is a pipeline by itself; leave the other nodes out"
             yield Fault(pointer=pointer, rule="fitted", message=message)
-        elif action is Action.SWEEP and not isinstance(node, FunctionNode):
+        elif action is Action.SWEEP and not isinstance(node, FunctionNode | JoinNode):
             message = f"{node.name!r} is no function; a sweep calls functions with the values of its axes"
             yield Fault(pointer=pointer, rule="no_function", message=message)
         elif action is Action.MAP and isinstance(node, EstimatorNode | JoinNode):
@@ -229,9 +229,7 @@ def _axes(definition: JobDefinition) -> Iterator[Fault]:
             message = f"the axis {axis.node!r}, {axis.param!r} names no node{suggestion(axis.node, nodes)}"
             yield Fault(pointer=f"{pointer}/node", rule="unknown_node", message=message)
         elif isinstance(node, JoinNode | ModelNode):
-            message = (
-                f"the axis {axis.param!r} is on the {node.kind} {axis.node!r}, which has no parameters; it is on no path"
-            )
+            message = f"the axis {axis.param!r} is on the {node.kind} {axis.node!r}, which has no parameters; it is on no path"
             yield Fault(pointer=pointer, rule="axis_on_no_path", message=message)
         elif node.signature is not None and not _accepts(node.signature, axis.param):
             message = (

@@ -8,10 +8,12 @@ from itertools import pairwise
 
 from pydantic import JsonValue
 
-from flaregate_wire.definitions import Axis, JobDefinition, JoinNode, Sample
+from flaregate_wire.definitions import Axis, JobDefinition, Sample
 from flaregate_wire.digests import canonical, digest
 from flaregate_wire.planning.folds import fold_count
 from flaregate_wire.planning.graph import Path, paths
+from flaregate_wire.planning.identity import node_identity
+from flaregate_wire.values import identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,10 @@ class Plan:
             return tuple(counted[number] for number in range(len(self.paths)))
         return tuple(stop - start for start, stop in pairwise(self._starts))
 
+    def node_digest(self, name: str) -> str:
+        """Digest of what a node does with its own parameters, the axes left out."""
+        return self._nodes[name]
+
     def axes_of(self, path: Path) -> tuple[Axis, ...]:
         """The axes that touch a path, by node and then by parameter."""
         return tuple(axis for name in path.nodes for axis in self._axes.get(name, ()))
@@ -109,6 +115,18 @@ class Plan:
             rest, place = divmod(rest, len(axis.values))
             settings.append(Setting(axis.node, axis.param, axis.values[place]))
         return Candidate(index, self.paths[which], tuple(reversed(settings)))
+
+    def sample(self, index: int) -> Sample:
+        """The candidate by place: its path, and the number of its value on each axis of the definition."""
+        if self.samples is not None:
+            return self.samples[index]
+        candidate = self.candidate(index)
+        rest = index - self._starts[self.paths.index(candidate.path)]
+        places: dict[tuple[str, str], int] = {}
+        for axis in reversed(self.axes_of(candidate.path)):
+            rest, places[axis.node, axis.param] = divmod(rest, len(axis.values))
+        every = ((axis.node, axis.param) for axis in self.definition.axes)
+        return (self.paths.index(candidate.path), *(places.get(one) for one in every))
 
     def _sampled(self, index: int, sample: Sample) -> Candidate:
         path = self.paths[sample[0] or 0]
@@ -135,8 +153,13 @@ class Plan:
             made[name] = self._shared[key]
         return tuple(made.values())
 
+    def leaf(self, index: int, like: Step) -> Step:
+        """The leaf of a candidate whose steps above it are those of the leaf `like`. Cheaper than `steps`."""
+        settings = tuple(setting for setting in self.candidate(index).settings if setting.node == like.node)
+        return self._step(like.node, settings, like.inputs)
+
     def _step(self, name: str, settings: tuple[Setting, ...], inputs: tuple[str, ...]) -> Step:
-        axes = [[setting.param, setting.value] for setting in settings]
+        axes = [[setting.param, identity(setting.value)] for setting in settings]
         return Step(digest([self._nodes[name], axes, list(inputs)]), name, settings, inputs)
 
     def counts(self) -> Counts:
@@ -156,7 +179,7 @@ class Plan:
                     continue
                 seen.add(way)
                 steps[name] += math.prod(
-                    len({canonical(value) for value in axis.values})
+                    len({canonical(identity(value)) for value in axis.values})
                     for inner in above[name]
                     for axis in self._axes.get(inner, ())
                 )
@@ -167,10 +190,9 @@ def _node_digests(definition: JobDefinition) -> dict[str, str]:
     """A digest for each node by what it does: its name is not part of it."""
     found = {}
     for node in definition.pipeline.nodes:
-        left_out = {"name", "signature", "needs", "cache"} | ({"of"} if isinstance(node, JoinNode) else set())
-        content = node.model_dump(mode="json", by_alias=True, exclude=left_out, exclude_defaults=True, exclude_none=True)
-        fit_params = definition.fit_params.get(node.name, {})
-        found[node.name] = digest([content, definition.config, *([fit_params] if fit_params else [])])
+        fit_params = identity(definition.fit_params.get(node.name, {}))
+        content = [node_identity(node), definition.config, *([fit_params] if fit_params else [])]
+        found[node.name] = digest(content)
     return found
 
 

@@ -21,7 +21,7 @@ from flaregate.fitted import FittedPipeline
 from flaregate.fitted_file import read
 from flaregate.submission import JobOptions, prepare
 from flaregate_wire.jobs import Cluster
-from worker_image.driver import run_job
+from worker_image.job import run_job
 from worker_image.ray_cluster import ray_environment, start_command
 from worker_image.work import Finished, Work
 
@@ -32,6 +32,7 @@ CLUSTER = Cluster(topology="single", workers=0, min_workers=0, cpus=2, memory=80
 class Run:
     finished: Finished
     events: list = field(default_factory=list)
+    files: list = field(default_factory=list)
 
     @property
     def result(self):
@@ -48,7 +49,7 @@ class Run:
         return [[float(as_number(x)) for x in outcome.scores[name]] for outcome in self.outcomes]
 
     def pipeline(self, name="best"):
-        (path,) = [artifact.path for artifact in self.finished.artifacts if artifact.name == name]
+        (path,) = [artifact.path for artifact in (*self.files, *self.finished.artifacts) if artifact.name == name]
         return FittedPipeline(read(path, trust=True))
 
 
@@ -75,9 +76,14 @@ def run(runner, pipe, folder, **options):
     return run_work(runner, submitted(pipe, folder, **options))
 
 
-def run_work(runner, work):
-    events = []
-    return Run(run_job(work, runner, events.append), events)
+def run_work(runner, work, **options):
+    events, files = [], []
+
+    def report(event, left=()):
+        events.append(event)
+        files.extend(left)
+
+    return Run(run_job(work, runner, report, **options), events, files)
 
 
 class RayNodes:

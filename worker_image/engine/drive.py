@@ -1,33 +1,46 @@
 """The loop between a schedule and a runner. Knows neither data nor outcomes."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from flaregate_wire.events import ErrorDetail
 from worker_image.engine.runner import Runner
-from worker_image.engine.schedule import Schedule, Verdict
-from worker_image.engine.tasks import Done, Key, Member, Report
+from worker_image.engine.schedule import Load, Schedule, Verdict
+from worker_image.engine.tasks import Cut, Done, Member, Report, Task
 
 log = logging.getLogger(__name__)
 
-IN_FLIGHT_A_SLOT = 4
+IN_FLIGHT_A_SLOT = 3
 """Tasks that a runner has at once for each slot: enough that no slot waits, few enough that little is held."""
+PAUSE_SECONDS = 0.5
+"""How long to wait for a task at most, before the sink may speak."""
 
 
 class Sink(Protocol):
     """Takes in what tasks gave."""
 
-    def step(self, node: str, key: Key, report: Report) -> None:
-        """A step above the leaves has ended; again after a loss."""
+    @property
+    def stopped(self) -> bool:
+        """Whether no more is wanted."""
         ...
 
-    def leaf(self, member: Member, fold: int, report: Report) -> None:
-        """A leaf has ended on one fold."""
+    def steps(self, task: Task, reports: tuple[Report, ...], seconds: float) -> None:
+        """Steps above the leaves have ended; again after a loss. What the last made is held by the runner."""
         ...
 
-    def failed(self, member: Member, fold: int, error: ErrorDetail) -> None:
-        """A leaf could not run on one fold, or was lost."""
+    def loaded(self, load: Load) -> None:
+        """What steps make was loaded instead."""
+        ...
+
+    def leaf(self, task: Task | None, index: int, member: Member, cut: Cut, report: Report) -> None:
+        """A leaf has ended on one cut, as member `index` of a task; without a task it was known before."""
+        ...
+
+    def failed(self, member: Member, cut: Cut, error: ErrorDetail) -> None:
+        """A leaf could not run on one cut, or was lost."""
         ...
 
     def pause(self) -> None:
@@ -40,22 +53,25 @@ class Drive:
     """Runs schedules on one runner, and counts what that took."""
 
     runner: Runner
+    load: Callable[[Load], Path | None] = lambda _: None
     tasks: int = 0
+    seconds: float = 0.0
+    """Of all tasks, in their processes."""
     hosts: dict[str, None] = field(default_factory=dict)
 
     def run(self, schedule: Schedule, sink: Sink) -> None:
-        """Run a schedule until nothing is left of it."""
-        running = 0
-        while True:
+        """Run a schedule until nothing is left of it, or the sink wants no more."""
+        running = self._submit(schedule, sink, 0)
+        for member, cut, report in schedule.given():
+            sink.leaf(None, 0, member, cut, report)
+        while running and not sink.stopped:
+            for done in self.runner.wait(PAUSE_SECONDS):
+                running -= 1
+                self._take_in(schedule, sink, done)
             running += self._submit(schedule, sink, running)
             if schedule.releases:
                 self.runner.release(tuple(schedule.releases))
                 schedule.releases.clear()
-            if not running:
-                return
-            for done in self.runner.wait():
-                running -= 1
-                self._take_in(schedule, sink, done)
             sink.pause()
 
     def _submit(self, schedule: Schedule, sink: Sink, running: int) -> int:
@@ -67,29 +83,40 @@ class Drive:
                 break
             if isinstance(taken, Verdict):
                 _judge(sink, taken)
-                continue
-            self.runner.submit(taken)
-            submitted += 1
+            elif isinstance(taken, Load):
+                self._load(schedule, sink, taken)
+            else:
+                self.runner.submit(taken)
+                submitted += 1
         self.tasks += submitted
         return submitted
 
+    def _load(self, schedule: Schedule, sink: Sink, load: Load) -> None:
+        path = self.load(load)
+        if path is not None:
+            self.runner.adopt(load.key, path)
+            sink.loaded(load)
+        schedule.loaded(load, there=path is not None)
+
     def _take_in(self, schedule: Schedule, sink: Sink, done: Done) -> None:
         task = done.task
-        for verdict in schedule.done(done):
-            _judge(sink, verdict)
+        self.seconds += done.seconds
         if done.loss is not None:
             log.warning("a task of node %r was lost (%s): %s", task.step.node, done.loss, done.message)
-            return
-        self.hosts.setdefault(done.host)
-        for member, report in zip(task.members, done.reports, strict=True):
+        else:
+            self.hosts.setdefault(done.host)
+        for report in done.reports:
             for note in report.notes:
                 log.info("%s", note)
-            if task.leaf:
-                sink.leaf(member, task.fold, report)
-            else:
-                sink.step(task.step.node, task.key, report)
+        if task.leaf:
+            for index, (member, report) in enumerate(zip(task.members, done.reports, strict=False)):
+                sink.leaf(task, index, member, task.cut, report)
+        elif done.loss is None:
+            sink.steps(task, done.reports, done.seconds)
+        for verdict in schedule.done(done):
+            _judge(sink, verdict)
 
 
 def _judge(sink: Sink, verdict: Verdict) -> None:
     for member in verdict.members:
-        sink.failed(member, verdict.fold, verdict.error)
+        sink.failed(member, verdict.cut, verdict.error)

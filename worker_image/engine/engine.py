@@ -1,31 +1,40 @@
-"""Runs a job: every candidate on every fold, outcomes as they are complete, and the fitted pipelines it leaves."""
+"""Runs a job: every candidate on every cut, outcomes as they are complete, and what it leaves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
+from typing import Any, Protocol
 
 from flaregate import versions
-from flaregate.fitted_file import MEDIA_TYPE
-from flaregate_wire.definitions import Action
+from flaregate_wire.definitions import FOLDED, Action, JobDefinition, Sample
 from flaregate_wire.events import AttemptEvent, AttemptPhase, ErrorDetail, OutcomeEvent, Reported
 from flaregate_wire.jobs import Result, Stats
-from flaregate_wire.planning import Plan
+from flaregate_wire.planning import Plan, Step, plan
 from flaregate_wire.states import Reason
+from worker_image.cache import Cache, NoCache
 from worker_image.engine.drive import Drive
-from worker_image.engine.families import Family, every_family, grow, lone_family
-from worker_image.engine.outcomes import Tally
+from worker_image.engine.families import Forest, every_family, grow
+from worker_image.engine.gather import Gather
+from worker_image.engine.halving import CannotHalve, best_of, round_definition, rounds, survivors
+from worker_image.engine.mapping import Mapped
+from worker_image.engine.outcomes import Round, Tally, plain
 from worker_image.engine.prepare import Summary
 from worker_image.engine.progress import Progress
-from worker_image.engine.runner import Runner, SaveFailed, StatesLost
+from worker_image.engine.recall import Recall
+from worker_image.engine.refit import Refit
+from worker_image.engine.runner import Runner, SaveFailed
 from worker_image.engine.schedule import Schedule
-from worker_image.engine.tasks import ALL_ROWS, Key, Member, Report
+from worker_image.engine.tasks import Cut
 from worker_image.work import Finished, LocalArtifact
 
 BEST = "best"
-SAVES = 3
-"""How often a pipeline is fitted, if its states are lost with a machine before they are written."""
+
+
+class Say(Protocol):
+    """Takes an event, and the files that must be in the store before it is told."""
+
+    def __call__(self, event: Reported, files: Sequence[LocalArtifact] = ()) -> None: ...
 
 
 def utc_now() -> datetime:
@@ -39,203 +48,251 @@ class Engine:
 
     plan: Plan
     runner: Runner
-    report: Callable[[Reported], None]
+    report: Say
     scratch: Path
     attempt: int = 1
     now: Callable[[], datetime] = utc_now
-    artifacts: list[LocalArtifact] = field(default_factory=list)
+    cache: Cache = field(default_factory=NoCache)
+    job: str = ""
+    """Its id: what draws random numbers is shared within it alone."""
+    summary: Summary = field(default_factory=lambda: Summary(()))
+    progress: Progress = field(init=False)
+    drive: Drive = field(init=False)
+    _artifacts: list[LocalArtifact] = field(default_factory=list)
+    _refit: Refit | None = None
+    _best: int | None = None
+    _message: str | None = None
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(self.report, self.now, self.attempt, 0)
+        self.drive = Drive(self.runner)
+
+    @property
+    def definition(self) -> JobDefinition:
+        """Of the job."""
+        return self.plan.definition
 
     def run(self, summary: Summary) -> Finished:
         """Run everything on a runner that is prepared and gave `summary`."""
-        definition = self.plan.definition
-        fits = definition.action is Action.FIT
-        folds = (ALL_ROWS,) if fits else tuple(range(summary.folds))
-        forest = grow(every_family(self.plan))
-        progress = Progress(self.report, self.now, self.attempt, forest.tasks * len(folds))
-        outcomes = _Outcomes(self, Tally(self.plan, folds, self.now, self.attempt), progress)
-        drive = Drive(self.runner)
-        self._phase("first_task")
-        drive.run(Schedule(self.plan, forest, folds), outcomes)
-        progress.done = progress.total
-        outcomes.finish_fits(drive)
-        tally = outcomes.tally
-        refit = _Refit(self, progress)
-        if definition.action is Action.SEARCH and definition.refit is not False and tally.best is not None:
-            refit.run(drive, tally.best[1])
-        progress.say(always=True)
+        self.summary = summary
+        self.report(AttemptEvent(time=self.now(), attempt=self.attempt, phase="first_task"))
+        if self.definition.action is Action.MAP:
+            tally = Mapped(self, self._recall(self.plan)).run()
+        elif self.definition.halving is not None:
+            try:
+                tally = self._halve()
+            except CannotHalve as error:
+                return Finished(succeeded=False, reason=Reason.USER_ERROR, message=str(error))
+        else:
+            tally = self._run()
+        self.progress.say(always=True)
         self._phase("last_task")
-        return self._finished(tally, progress, drive, refit)
+        return self._finished(tally)
 
-    def save(self, candidate: int, name: str) -> None:
-        """Write the pipeline of a candidate, whose states the runner holds. Raises SaveFailed or StatesLost."""
+    def save(self, steps: Sequence[Step], cut: Cut, name: str) -> Path:
+        """Write a fitted pipeline, whose states the runner holds. Raises SaveFailed or StatesLost."""
         path = self.scratch / f"{name}.flaregate"
-        self.runner.save(self.plan.steps(self.plan.candidate(candidate)), path)
-        self.artifacts.append(LocalArtifact(name=name, path=str(path), media_type=MEDIA_TYPE))
-
-    def all_rows(self, family: Family) -> Schedule:
-        """What fits one candidate on all rows."""
-        return Schedule(self.plan, grow([family]), (ALL_ROWS,))
+        self.runner.save(steps, cut, path)
+        return path
 
     def _phase(self, phase: AttemptPhase) -> None:
         self.report(AttemptEvent(time=self.now(), attempt=self.attempt, phase=phase))
 
-    def _finished(self, tally: Tally, progress: Progress, drive: Drive, refit: "_Refit") -> Finished:
-        only = 0 if self.plan.definition.action is Action.FIT and len(self.plan) == 1 else None
+    def _recall(self, planned: Plan) -> Recall:
+        return Recall(planned, self.summary, self.cache, self.job, self.scratch)
+
+    def _cuts(self, resources: int = 0) -> dict[int, tuple[Cut, ...]]:
+        """By source object: every cut of it."""
+        sources = enumerate(self.summary.sources)
+        if self.definition.action not in FOLDED:
+            return {number: (Cut(number),) for number, _ in sources}
+        return {
+            number: tuple(Cut(number, fold, resources) for fold in range(source.folds)) for number, source in sources
+        }
+
+    # Every candidate on every cut
+
+    def _run(self) -> Tally:
+        forest = grow(every_family(self.plan))
+        cuts = self._cuts()
+        self.progress.total = forest.tasks * sum(map(len, cuts.values()))
+        gather = self._gathered(self.plan, forest, cuts)
+        if not gather.stopped:
+            self.progress.done = self.progress.total
+            self._finish_fits(gather)
+            self._choose(gather)
+        return gather.tally
+
+    def _gathered(
+        self, planned: Plan, forest: Forest, cuts: Mapping[int, tuple[Cut, ...]], round_: Round | None = None
+    ) -> Gather:
+        recall = self._recall(planned)
+        every = tuple(cut for several in zip(*cuts.values(), strict=False) for cut in several)
+        every = tuple(dict.fromkeys((*every, *(cut for several in cuts.values() for cut in several))))
+        recall.look_up(forest, every)
+        gather = Gather(self, Tally(planned, self.summary, cuts, self.now, self.attempt, round_), recall, forest)
+        self.drive.load = recall.load
+        self.drive.run(Schedule(planned, forest, every, recall), gather)
+        return gather
+
+    def _finish_fits(self, gather: Gather) -> None:
+        """Fit once more, by themselves, the candidates whose states were lost."""
+        for outcome, cut in gather.unsaved:
+            refit = Refit(self, self.plan, gather.recall, outcome.candidate, cut, f"pipeline-{outcome.candidate}")
+            refit.run()
+            changed = outcome.model_copy(update={"error": refit.error})
+            gather.emit(changed, cut, outcome.candidate, refit.artifact)
+
+    def _choose(self, gather: Gather) -> None:
+        """The best candidate, fitted on all rows where that is asked for."""
+        tally = gather.tally
+        if gather.best_metric is not None:
+            self._best = gather.best_metric[1]
+        elif self.definition.action is Action.FIT and len(self.plan) == 1:
+            self._best = 0
+        elif tally.best is not None:
+            self._best = tally.best[1]
+        source = tally.best[2] if tally.best is not None else 0
+        refit = self.definition.refit
+        if self.definition.action is not Action.SEARCH or refit is False:
+            return
+        if not isinstance(refit, bool | str):
+            self._best = self._chosen(gather.tables)
+        if self._best is not None:
+            self._refitted(self.plan, gather.recall, self._best, source)
+
+    def _chosen(self, outcomes: Sequence[OutcomeEvent]) -> int | None:
+        """The candidate that the user's function takes from the table."""
+        ordered = sorted(outcomes, key=lambda outcome: outcome.candidate)
+        try:
+            place = self.runner.choose(_table(ordered, self.plan))
+            return ordered[place].candidate
+        except (SaveFailed, IndexError) as error:
+            self._message = f"refit could not choose a candidate: {error}"
+            return None
+
+    def _refitted(self, planned: Plan, recall: Recall, candidate: int, source: int) -> None:
+        self._refit = Refit(self, planned, recall, candidate, Cut(source), BEST)
+        self._refit.run()
+        if self._refit.artifact is not None:
+            self._artifacts.append(self._refit.artifact)
+
+    # Successive halving
+
+    def _halve(self) -> Tally:
+        halving, source = self.definition.halving, self.summary.sources[0]
+        assert halving is not None  # noqa: S101 - asked for only then
+        through = rounds(halving, len(self.plan), source.rows, source.folds, source.classes)
+        samples = [self.plan.sample(index) for index in range(len(self.plan))]
+        before = _Before()
+        for iteration, resources in enumerate(through.resources):
+            gather = self._round(samples, Round(iteration, resources, before.candidates))
+            before.add(gather.tally)
+            if gather.stopped or iteration == through.count - 1:
+                self._choose_last(gather, before.candidates - len(samples))
+                break
+            samples = [samples[candidate] for candidate in survivors(gather.means, through.factor)]
+        return before.tally(gather.tally)
+
+    def _round(self, samples: Sequence[Sample], round_: Round) -> Gather:
+        """Run one round to its end."""
+        planned = plan(round_definition(self.definition, samples, round_.resources))
+        forest = grow(every_family(planned))
+        by_rows = self.definition.halving is not None and self.definition.halving.resource == "n_samples"
+        cuts = self._cuts(round_.resources if by_rows else 0)
+        self.progress.total = self.progress.done + forest.tasks * sum(map(len, cuts.values()))
+        gather = self._gathered(planned, forest, cuts, round_)
+        self.progress.done = self.progress.total
+        return gather
+
+    def _choose_last(self, gather: Gather, first: int) -> None:
+        """The best candidate of the last round; it is fitted on all rows where that is asked for."""
+        if gather.stopped:
+            return
+        best = best_of(gather.means)
+        self._best = first + best
+        if self.definition.refit is not False and gather.tally.best is not None:
+            self._refitted(gather.tally.plan, gather.recall, best, 0)
+
+    # The end
+
+    def _finished(self, tally: Tally) -> Finished:
+        progress = self.progress
         result = Result(
             outcomes=tally.ended,
             failed=tally.failed,
-            best=only if tally.best is None else tally.best[1],
-            refit_time=refit.seconds,
+            best=self._best,
+            refit_time=None if self._refit is None else self._refit.seconds,
             stats=Stats(
-                tasks=drive.tasks,
+                tasks=self.drive.tasks,
                 fits=dict(progress.fits),
                 refits=dict(progress.refits),
                 inner_fits=dict(progress.inner_fits),
-                hosts=tuple(drive.hosts),
+                cached=progress.cached,
+                seconds=round(self.drive.seconds, 3),
+                hosts=tuple(self.drive.hosts),
                 runner=self.runner.name,
             ),
             versions=versions.here(),
         )
-        reason, message = _verdict(tally, refit.error)
+        reason, message = self._verdict(tally)
         return Finished(
             succeeded=reason in (None, Reason.SOME_CANDIDATES_FAILED),
             reason=reason,
             message=message,
             result=result,
-            artifacts=tuple(self.artifacts),
+            artifacts=tuple(self._artifacts),
         )
 
-
-def _verdict(tally: Tally, refit: ErrorDetail | None) -> tuple[Reason | None, str | None]:
-    if tally.first_error is not None:
-        first = f"{tally.first_error.type}: {tally.first_error.message}"
-        if tally.failed == tally.ended:
-            return Reason.USER_ERROR, f"all {tally.ended} candidates failed; the first with {first}"
-        return Reason.SOME_CANDIDATES_FAILED, f"{tally.failed} of {tally.ended} candidates failed; one with {first}"
-    if refit is not None:
-        return Reason.USER_ERROR, f"the best candidate could not be fitted on all rows: {refit.type}: {refit.message}"
-    return None, None
-
-
-@dataclass(slots=True)
-class _Outcomes:
-    """Takes in folds, hands out outcomes. With `fit`, an outcome waits until its pipeline is written."""
-
-    engine: Engine
-    tally: Tally
-    progress: Progress
-    _unsaved: list[OutcomeEvent] = field(default_factory=list)
-
-    def step(self, node: str, key: Key, report: Report) -> None:
-        if key not in self.tally.above:
-            self._count(node, report)
-        self.tally.above[key] = report
-
-    def leaf(self, member: Member, fold: int, report: Report) -> None:
-        self._count(member.step.node, report)
-        self._add(member, fold, report)
-
-    def failed(self, member: Member, fold: int, error: ErrorDetail) -> None:
-        self.progress.done += 1
-        self._add(member, fold, self.tally.failure(error, tests=fold != ALL_ROWS))
-
-    def pause(self) -> None:
-        self.progress.say()
-
-    def finish_fits(self, drive: Drive) -> None:
-        """Fit once more, by themselves, the candidates whose states were lost."""
-        for outcome in self._unsaved:
-            refit = _Refit(self.engine, self.progress, f"pipeline-{outcome.candidate}")
-            refit.run(drive, outcome.candidate)
-            self._emit(outcome.model_copy(update={"error": refit.error, "artifact": refit.artifact}))
-
-    def _count(self, node: str, report: Report) -> None:
-        self.progress.done += 1
-        if report.fitted:
-            self.progress.fits[node] += 1
-        if report.inner_fits:
-            self.progress.inner_fits[node] += report.inner_fits
-
-    def _add(self, member: Member, fold: int, report: Report) -> None:
-        for candidate in member.candidates:
-            outcome = self.tally.add(candidate, fold, report)
-            if outcome is None:
-                continue
-            if fold == ALL_ROWS and outcome.error is None:
-                self._save(outcome)
-            else:
-                self._emit(outcome)
-
-    def _save(self, outcome: OutcomeEvent) -> None:
-        name = f"pipeline-{outcome.candidate}"
-        try:
-            self.engine.save(outcome.candidate, name)
-        except StatesLost:
-            self._unsaved.append(outcome)
-        except SaveFailed as error:
-            self._emit(outcome.model_copy(update={"error": _unsaved(error)}))
-        else:
-            self._emit(outcome.model_copy(update={"artifact": name}))
-
-    def _emit(self, outcome: OutcomeEvent) -> None:
-        self.tally.count(outcome)
-        self.progress.failed = self.tally.failed
-        self.engine.report(outcome)
+    def _verdict(self, tally: Tally) -> tuple[Reason | None, str | None]:
+        if tally.first_error is not None:
+            first = f"{tally.first_error.type}: {tally.first_error.message}"
+            if tally.failed == tally.ended:
+                return Reason.USER_ERROR, f"all {tally.ended} candidates failed; the first with {first}"
+            if self.definition.fail_fast:
+                return Reason.USER_ERROR, f"a candidate failed, and fail_fast ends the job then: {first}"
+            return Reason.SOME_CANDIDATES_FAILED, f"{tally.failed} of {tally.ended} candidates failed; one with {first}"
+        if self._message is not None:
+            return Reason.USER_ERROR, self._message
+        refit = None if self._refit is None else self._refit.error
+        if refit is not None:
+            message = f"the best candidate could not be fitted on all rows: {refit.type}: {refit.message}"
+            return Reason.USER_ERROR, message
+        return None, None
 
 
 @dataclass(slots=True)
-class _Refit:
-    """Fits one candidate on all rows and writes its pipeline."""
+class _Before:
+    """What the rounds of a halving search gave together."""
 
-    engine: Engine
-    progress: Progress
-    name: str = BEST
-    artifact: str | None = None
+    candidates: int = 0
+    ended: int = 0
+    failed: int = 0
     error: ErrorDetail | None = None
-    seconds: float | None = None
 
-    def run(self, drive: Drive, candidate: int) -> None:
-        begin = monotonic()
-        for _ in range(SAVES):
-            if not self._fitted(drive, candidate) or self._saved(candidate):
-                break
-        self.seconds = monotonic() - begin
+    def add(self, tally: Tally) -> None:
+        self.candidates += len(tally.plan)
+        self.ended += tally.ended
+        self.failed += tally.failed
+        self.error = self.error or tally.first_error
 
-    def _fitted(self, drive: Drive, candidate: int) -> bool:
-        self.error = None
-        self.engine.runner.forget()
-        drive.run(self.engine.all_rows(lone_family(self.engine.plan, candidate)), self)
-        return self.error is None
-
-    def _saved(self, candidate: int) -> bool:
-        try:
-            self.engine.save(candidate, self.name)
-        except SaveFailed as error:
-            self.error = _unsaved(error)
-        except StatesLost as error:
-            self.error = ErrorDetail(type=type(error).__name__, message=str(error))
-            return False
-        else:
-            self.artifact = self.name
-        return True
-
-    def step(self, node: str, key: Key, report: Report) -> None:
-        self._count(node, report)
-
-    def leaf(self, member: Member, fold: int, report: Report) -> None:
-        self._count(member.step.node, report)
-        self.error = report.error
-
-    def failed(self, member: Member, fold: int, error: ErrorDetail) -> None:
-        self.error = error
-
-    def pause(self) -> None:
-        self.progress.say()
-
-    def _count(self, node: str, report: Report) -> None:
-        if report.fitted:
-            self.progress.refits[node] += 1
+    def tally(self, last: Tally) -> Tally:
+        """The last round's, with the counts of all."""
+        last.ended, last.failed, last.first_error = self.ended, self.failed, self.error
+        return last
 
 
-def _unsaved(error: SaveFailed) -> ErrorDetail:
-    return ErrorDetail(type="SaveFailed", message=str(error))
+def _table(outcomes: Sequence[OutcomeEvent], planned: Plan) -> dict[str, Any]:
+    """The columns of `cv_results_` that a function of the user's chooses by; values that JSON has not stay typed."""
+    rows: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        params = {f"{node}__{param}": value for node, param, value in outcome.axes}
+        row: dict[str, Any] = {"params": params, "mean_fit_time": outcome.times["fit"]}
+        row["mean_score_time"] = outcome.times["score"]
+        for part, scores in (("test", outcome.scores), ("train", outcome.train_scores)):
+            for name, values in (scores or {}).items():
+                numbers = [plain(value) for value in values]
+                row |= {f"split{fold}_{part}_{name}": value for fold, value in enumerate(numbers)}
+                row[f"mean_{part}_{name}"] = sum(numbers) / len(numbers)
+        rows.append(row)
+    return {name: [row.get(name) for row in rows] for name in (rows[0] if rows else {})}

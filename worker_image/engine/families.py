@@ -1,7 +1,7 @@
-"""The steps above the leaves, and the families of leaves that share them. Pure, made once for a job."""
+"""The steps above the leaves, and the families of leaves that share them. Pure, made once for a run."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from flaregate_wire.digests import canonical
@@ -11,10 +11,9 @@ from worker_image.engine.tasks import Member
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Consecutive candidates of one path that differ in the leaf's own axes only."""
+    """Candidates of one path that differ in the leaf's own axes only."""
 
-    start: int
-    size: int
+    candidates: Sequence[int]
     leaves: int
     """Distinct ones: fewer than candidates where a value stands twice on an axis of the leaf."""
     above: tuple[Step, ...]
@@ -24,8 +23,8 @@ class Family:
 
     def members(self, plan: Plan) -> Iterator[Member]:
         """Its leaves in candidate order, made one by one unless values repeat."""
-        every = (Member(self._leaf(plan, index), (index,)) for index in range(self.start, self.start + self.size))
-        if self.leaves == self.size:
+        every = (Member(plan.leaf(index, self.leaf), (index,)) for index in self.candidates)
+        if self.leaves == len(self.candidates):
             yield from every
             return
         grouped: dict[str, list[Member]] = {}
@@ -34,76 +33,115 @@ class Family:
         for same in grouped.values():
             yield Member(same[0].step, tuple(index for member in same for index in member.candidates))
 
-    def _leaf(self, plan: Plan, index: int) -> Step:
-        return self.leaf if index == self.start else plan.steps(plan.candidate(index))[-1]
-
 
 @dataclass(slots=True)
-class Upstream:
-    """A step above the leaves and what waits for it."""
+class Unit:
+    """A run of steps above the leaves, each the only reader of the one before, and what waits for the last of them."""
 
-    step: Step
+    steps: list[Step]
     first: int
     """The first family that needs it."""
     rank: int
     """Its place in the order of first need."""
-    steps: list[str] = field(default_factory=list)
-    """Digests of the steps that it feeds."""
+    units: list[str] = field(default_factory=list)
+    """Digests of the last steps of the units that it feeds."""
     families: list[int] = field(default_factory=list)
     """The families whose leaves it feeds."""
 
     @property
-    def consumers(self) -> int:
-        """How many steps and families read what it makes, on each fold."""
-        return len(self.steps) + len(self.families)
+    def digest(self) -> str:
+        """Of its last step, whose result is held."""
+        return self.steps[-1].digest
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What its first step reads."""
+        return self.steps[0].inputs
 
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """All families of a run, and the steps above them by digest."""
+    """All families of a run, and the units above them by digest."""
 
     families: tuple[Family, ...]
-    above: dict[str, Upstream]
+    above: dict[str, Unit]
 
     @property
     def tasks(self) -> int:
-        """Distinct steps on one fold."""
-        return len(self.above) + sum(family.leaves for family in self.families)
+        """Distinct steps on one cut."""
+        return sum(len(unit.steps) for unit in self.above.values()) + sum(family.leaves for family in self.families)
 
 
 def every_family(plan: Plan) -> Iterator[Family]:
-    """All families of a plan, in candidate order. The leaf's axes run fastest, so each is a run of candidates."""
+    """All families of a plan, in candidate order."""
+    if plan.samples is not None:
+        yield from _sampled_families(plan)
+        return
     start = 0
-    while start < len(plan):
+    while start < len(plan):  # the leaf's axes run fastest, so each family is a run of candidates
         path = plan.candidate(start).path
         axes = [axis.values for axis in plan.axes_of(path) if axis.node == path.leaf]
         size = math.prod(len(values) for values in axes)
         leaves = math.prod(len({canonical(value) for value in values}) for values in axes)
-        yield _family(plan, start, size, leaves)
+        *above, leaf = plan.steps(plan.candidate(start))
+        yield Family(range(start, start + size), leaves, tuple(above), leaf)
         start += size
+
+
+def _sampled_families(plan: Plan) -> Iterator[Family]:
+    """Candidates that are listed one by one, put together by what is above their leaves."""
+    grouped: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    first: dict[tuple[str, tuple[str, ...]], tuple[Step, ...]] = {}
+    digests: dict[tuple[str, tuple[str, ...]], set[str]] = {}
+    for candidate in plan:
+        steps = plan.steps(candidate)
+        key = (steps[-1].node, tuple(step.digest for step in steps[:-1]))
+        grouped.setdefault(key, []).append(candidate.index)
+        first.setdefault(key, steps)
+        digests.setdefault(key, set()).add(steps[-1].digest)
+    for key, candidates in grouped.items():
+        *above, leaf = first[key]
+        yield Family(candidates, len(digests[key]), tuple(above), leaf)
 
 
 def lone_family(plan: Plan, candidate: int) -> Family:
     """One candidate by itself, for its refit."""
-    return _family(plan, candidate, 1, 1)
-
-
-def _family(plan: Plan, start: int, size: int, leaves: int) -> Family:
-    *above, leaf = plan.steps(plan.candidate(start))
-    return Family(start, size, leaves, tuple(above), leaf)
+    *above, leaf = plan.steps(plan.candidate(candidate))
+    return Family((candidate,), 1, tuple(above), leaf)
 
 
 def grow(families: Iterable[Family]) -> Forest:
-    """Who feeds whom in these families; a step that several share stands once."""
+    """Who feeds whom in these families; a step that several share stands once, a run without branches is one unit."""
     listed = tuple(families)
-    above: dict[str, Upstream] = {}
+    steps: dict[str, tuple[Step, int]] = {}
+    readers: dict[str, list[str]] = {}
+    leaves: dict[str, list[int]] = {}
     for number, family in enumerate(listed):
         for step in family.above:
-            if step.digest in above:
-                continue
-            above[step.digest] = Upstream(step, number, len(above))
-            for source in set(step.inputs):
-                above[source].steps.append(step.digest)
+            if step.digest not in steps:
+                steps[step.digest] = (step, number)
+                for source in set(step.inputs):
+                    readers.setdefault(source, []).append(step.digest)
         for source in set(family.leaf.inputs):
-            above[source].families.append(number)
-    return Forest(listed, above)
+            leaves.setdefault(source, []).append(number)
+    return Forest(listed, _units(steps, readers, leaves))
+
+
+def _units(
+    steps: dict[str, tuple[Step, int]], readers: dict[str, list[str]], leaves: dict[str, list[int]]
+) -> dict[str, Unit]:
+    unit_of: dict[str, Unit] = {}
+    made: list[Unit] = []
+    for digest, (step, first) in steps.items():
+        source = step.inputs[0] if len(step.inputs) == 1 else None
+        if source is not None and len(readers[source]) == 1 and source not in leaves:
+            unit = unit_of[source]
+            unit.steps.append(step)
+        else:
+            unit = Unit([step], first, len(made))
+            made.append(unit)
+        unit_of[digest] = unit
+    for unit in made:
+        unit.units = list(dict.fromkeys(unit_of[reader].digest for reader in readers.get(unit.digest, ())))
+        unit.families = leaves.get(unit.digest, [])
+    return {unit.digest: unit for unit in made}

@@ -1,54 +1,46 @@
-"""The last nodes of candidates on one fold: fitted and scored, one after the other in the process that has the rows."""
+"""The last node of candidates on one cut: fitted and scored in the process that has the rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from flaregate.errors import NoArtifact
+from flaregate.fitted import FittedPipeline
 from flaregate.parts import combine
-from flaregate_wire.definitions import JoinNode
+from flaregate_wire.definitions import FOLDED, JoinNode
 from flaregate_wire.planning import Step
-from worker_image.engine.rows import Parts
+from worker_image.engine.rows import Parts, Rows
 from worker_image.engine.running import Stopwatch, on_rows, watched
 from worker_image.engine.scores import score, stand_in
 from worker_image.engine.session import FunctionEstimator, Session
-from worker_image.engine.tasks import Report, Task
+from worker_image.engine.steps import fitted_node
+from worker_image.engine.tasks import Piece, Report
 
 
-@dataclass(frozen=True, slots=True)
-class LeafResult:
-    """What a leaf gave: its fitted object, and the report."""
-
-    state: Any
-    report: Report
-
-
-def run_leaves(session: Session, task: Task, inputs: Sequence[Parts]) -> list[LeafResult]:
-    """Run a batch of leaves on one fold."""
-    with session.configured():
-        X, y = session.rows(task.fold)  # noqa: N806 - scikit-learn's names
-        return [_run_leaf(session, member.step, inputs or (X,), y) for member in task.members]
-
-
-def _run_leaf(session: Session, step: Step, sources: Sequence[Parts], y: Parts) -> LeafResult:
+def run_leaf(session: Session, step: Step, rows: Rows, inputs: Sequence[Parts]) -> Piece:
+    """Fit one leaf on a cut, and score it where there are rows to test."""
     definition = session.context.definition
+    sources = inputs or (rows.X,)
+    tests = definition.action in FOLDED and sources[0].test is not None
+    train_scored = definition.return_train_score
     instead = stand_in(definition)
-    tests = sources[0].test is not None
+    scores = instead if tests else None
+    train_scores = instead if train_scored else None
     estimator: Any = None
     fit_time = score_time = 0.0
-    scores = instead if tests else None
-    train_scores = instead if definition.return_train_score else None
     late_error = None
     with watched() as seen:
         watch = Stopwatch()
-        X = _joined(session, step, sources)  # noqa: N806
+        X = _joined(session, step, sources)  # noqa: N806 - scikit-learn's name
         estimator = _leaf(session, step)
-        on_rows(seen, step.node, lambda rows: _fit(estimator, rows, y.train), X.train)
+        params = _params(session, step, rows)
+        on_rows(seen, step.node, lambda part: _fit(estimator, part, rows.y.train, params), X.train)
         fit_time = watch.lap()
+        seen_by_scorer, raw = _shown(session, step, estimator, sources, rows, X)
         if tests:
-            scores, late_error = score(estimator, X.test, y.test, session.scoring(), instead)
+            scores, late_error = score(session, seen_by_scorer, raw.test, rows.y.test, instead)
             score_time = watch.lap()
-        if definition.return_train_score:
-            train_scores, train_error = score(estimator, X.train, y.train, session.scoring(), instead)
+        if train_scored:
+            train_scores, train_error = score(session, seen_by_scorer, raw.train, rows.y.train, instead)
             late_error = late_error or train_error
     report = Report(
         error=seen.error or late_error,
@@ -60,7 +52,7 @@ def _run_leaf(session: Session, step: Step, sources: Sequence[Parts], y: Parts) 
         fitted=session.node(step.node).kind == "estimator",
         notes=tuple(seen.notes),
     )
-    return LeafResult(None if seen.error else _state(session, step, estimator), report)
+    return Piece(report, state=None if seen.error else _state(session, step, estimator))
 
 
 def _joined(session: Session, step: Step, sources: Sequence[Parts]) -> Parts:
@@ -69,10 +61,11 @@ def _joined(session: Session, step: Step, sources: Sequence[Parts]) -> Parts:
         (X,) = sources  # noqa: N806
         return X
     state = session.prototype(step.node)
-    every = [[source.train for source in sources], [source.test for source in sources]]
-    return Parts(
-        *(None if parts[0] is None else combine(parts, node.of) if state is None else state(parts) for parts in every)
-    )
+
+    def joined(parts: list[Any]) -> Any:
+        return None if parts[0] is None else combine(parts, node.of) if state is None else state(parts)
+
+    return Parts(joined([source.train for source in sources]), joined([source.test for source in sources]))
 
 
 def _leaf(session: Session, step: Step) -> Any:
@@ -85,11 +78,42 @@ def _same(rows: Any) -> Any:
     return rows
 
 
-def _fit(estimator: Any, X: Any, y: Any) -> None:  # noqa: N803
+def _params(session: Session, step: Step, rows: Rows) -> dict[str, Any]:
+    params = session.fit_params(step.node, rows)
+    if rows.weights is not None and session.node(step.node).kind == "estimator":
+        params["sample_weight"] = rows.weights
+    return params
+
+
+def _fit(estimator: Any, X: Any, y: Any, params: dict[str, Any]) -> None:  # noqa: N803
     if y is None:
-        estimator.fit(X)
+        estimator.fit(X, **params)
     else:
-        estimator.fit(X, y)
+        estimator.fit(X, y, **params)
+
+
+def _shown(
+    session: Session,
+    step: Step,
+    estimator: Any,
+    sources: Sequence[Parts],
+    rows: Rows,
+    X: Parts,  # noqa: N803
+) -> tuple[Any, Parts]:
+    """What a scorer sees: the last node and the rows that reach it, or the whole pipeline and the rows themselves.
+
+    The whole is what scikit-learn would show: the estimator where it stands alone, a Pipeline where the path is a chain.
+    """
+    if not session.data.whole or not step.inputs:
+        return estimator, X
+    above = {node.name: node for source in sources for node in source.fitted}
+    feeding = [source.fitted[-1].name for source in sources if source.fitted]
+    last = fitted_node(session.node(step.node), feeding, _state(session, step, estimator))
+    whole = FittedPipeline((*above.values(), last))
+    try:
+        return whole.to_sklearn(), rows.X
+    except NoArtifact:
+        return whole, rows.X
 
 
 def _state(session: Session, step: Step, estimator: Any) -> Any:

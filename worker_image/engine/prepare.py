@@ -1,23 +1,40 @@
 """Before the first task: inputs read, nodes checked, folds made. Runs user code, so never in the driver's process."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.base import is_classifier
+from sklearn.metrics._scorer import _BaseScorer
 from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 
 from flaregate.encoding import build, decode_value
 from flaregate.imports import resolve
-from flaregate.payload import SPLITS, decode_data
-from flaregate_wire.definitions import Action, Blob, Code, Dataset, FunctionNode, Input, JobDefinition, JoinNode, Splits
+from flaregate.payload import SPLITS, decode_data, encode_data, encode_splits
+from flaregate_wire.definitions import (
+    FOLDED,
+    Action,
+    Blob,
+    Code,
+    Dataset,
+    FunctionNode,
+    Input,
+    JobDefinition,
+    JoinNode,
+    ModelNode,
+    Splits,
+)
+from flaregate_wire.digests import digest
 from flaregate_wire.planning import Setting, paths
 from flaregate_wire.planning.checks import suggestion
 from flaregate_wire.states import Reason
+from worker_image.draws import draws
+from worker_image.engine.rows import Source
 from worker_image.engine.running import error_detail
 from worker_image.engine.session import Context, Data, Session
 
@@ -32,11 +49,28 @@ class JobFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """What the driver must know of the data."""
+class SourceSummary:
+    """What the driver must know of one source object."""
 
     rows: int
     folds: int
+    name: str | None = None
+    digest: str = ""
+    """Of its rows and targets; empty where nothing is to be found again."""
+    weighted: str = ""
+    """The same with `sample_weight`."""
+    fold_digests: tuple[str, ...] = ()
+    classes: int = 1
+    """Distinct targets where every path ends in a classifier, else 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the driver must know of the data."""
+
+    sources: tuple[SourceSummary, ...]
+    drawing: frozenset[str] = frozenset()
+    """Nodes that may draw random numbers which no seed fixes."""
 
 
 def prepare(context: Context, files: Mapping[str, str]) -> tuple[Data, Summary]:
@@ -50,24 +84,47 @@ def prepare(context: Context, files: Mapping[str, str]) -> tuple[Data, Summary]:
         JobFailed: An input cannot be read, no path can run, or the folds cannot be made.
     """
     definition = context.definition
-    session = Session(context, Data(None, None, ()))
-    inputs = {name: _load(name, given, files, context) for name, given in definition.inputs.items()}
-    try:
-        X, y, groups = indexable(inputs["X"], inputs.get("y"), inputs.get("groups"))  # noqa: N806
-    except (ValueError, TypeError) as error:
-        raise JobFailed(Reason.USER_ERROR, f"X, y and groups do not fit together: {error}") from error
+    session = Session(context, Data(()))
+    loaded = list(_sources(context, files))
     with session.configured():
         check_nodes(session)
-        folds = () if definition.action is Action.FIT else _folds(session, files, X, y, groups)
-    rows = X.shape[0] if hasattr(X, "shape") else len(X)
-    return Data(X, y, folds), Summary(rows, len(folds))
+        sources = tuple(_with_folds(session, files, source, groups) for source, groups in loaded)
+        summaries = tuple(_summary(session, source) for source in sources)
+        drawing = frozenset(_drawing(session)) if definition.cache != "off" else frozenset()
+        whole = _wants_whole(session)
+    return Data(sources, whole, _seed(definition)), Summary(summaries, drawing)
+
+
+def _sources(context: Context, files: Mapping[str, str]) -> Iterator[tuple[Source, Any]]:
+    definition = context.definition
+    for one in definition.objects:
+        y = None if one.y is None else _load(f"y of {one.name}", one.y, files, context)
+        yield _aligned(_load(f"X of {one.name}", one.X, files, context), y, None, None, one.name)
+    if definition.objects:
+        return
+    found = {name: _load(name, given, files, context) for name, given in definition.inputs.items()}
+    yield _aligned(found.get("X"), found.get("y"), found.get("groups"), found.get("sample_weight"), None)
+
+
+def _aligned(X: Any, y: Any, groups: Any, weights: Any, name: str | None) -> tuple[Source, Any]:  # noqa: N803
+    if X is None:
+        return Source(None), None
+    if isinstance(X, list) and y is None:
+        return Source(X, name=name), groups
+    try:
+        X, y, groups, weights = indexable(X, y, groups, weights)  # noqa: N806
+    except (ValueError, TypeError) as error:
+        raise JobFailed(Reason.USER_ERROR, f"X, y and groups do not fit together: {error}") from error
+    return Source(X, y, weights, name=name), groups
 
 
 def _load(name: str, given: Input, files: Mapping[str, str], context: Context) -> Any:
     try:
         if isinstance(given, Blob):
             return decode_data(given.media_type, Path(files[given.blob]))
-        return _part(given, context)
+        if isinstance(given, Dataset):
+            return _part(given, context)
+        raise LookupError(f"{given.artifact} was not resolved when the job was submitted")
     except Exception as error:
         detail = error_detail(error)
         message = f"input {name!r} cannot be loaded: {detail.type}: {detail.message}"
@@ -89,6 +146,61 @@ def _part(given: Dataset, context: Context) -> Any:
     raise LookupError(msg)
 
 
+def _with_folds(session: Session, files: Mapping[str, str], source: Source, groups: Any) -> Source:
+    if session.context.definition.action not in FOLDED:
+        return source
+    folds = _folds(session, files, source.X, source.y, groups)
+    return Source(source.X, source.y, source.weights, folds, source.name)
+
+
+def _summary(session: Session, source: Source) -> SourceSummary:
+    definition = session.context.definition
+    classes = 1
+    if definition.halving is not None and source.y is not None and _classifies(session, definition):
+        classes = len(np.unique(source.y))
+    if definition.cache == "off":
+        return SourceSummary(source.rows, len(source.folds), source.name, classes=classes)
+    given = [None if rows is None else encode_data(rows).sha256 for rows in (source.X, source.y, source.weights)]
+    folds = tuple(encode_splits([fold]).sha256 for fold in source.folds)
+    return SourceSummary(source.rows, len(folds), source.name, digest(given[:2]), digest(given), folds, classes)
+
+
+def _seed(definition: JobDefinition) -> int | None:
+    """Of the rows that halving draws: every candidate and every process must draw the same ones."""
+    if definition.halving is None:
+        return None
+    given = definition.halving.random_state
+    return int(np.random.default_rng().integers(2**31)) if given is None else given
+
+
+def _wants_whole(session: Session) -> bool:
+    """Whether a scorer is a function of the user's own: it may look at the estimator and at X as it likes."""
+    scoring = session.scoring() if session.context.definition.action in FOLDED else None
+    scorers = list(scoring.values()) if isinstance(scoring, dict) else [scoring]
+    return any(callable(scorer) and not isinstance(scorer, _BaseScorer) for scorer in scorers)
+
+
+def _drawing(session: Session) -> Iterator[str]:
+    """The nodes that draw with the parameters they have, or with a value of one of their axes."""
+    axes = session.context.definition.axes
+    for node in session.context.definition.pipeline.nodes:
+        if node.kind != "estimator":
+            continue
+        own = [
+            Setting(axis.node, axis.param, value) for axis in axes if axis.node == node.name for value in axis.values
+        ]
+        every: list[tuple[Setting, ...]] = [(), *((setting,) for setting in own)]
+        if any(_draws(session, node.name, settings) for settings in every):
+            yield node.name
+
+
+def _draws(session: Session, name: str, settings: tuple[Setting, ...]) -> bool:
+    try:
+        return bool(draws(session.estimator(name, settings)))
+    except Exception:  # noqa: BLE001 - the user's code may raise anything; what cannot be looked at is not shared
+        return True
+
+
 def check_nodes(session: Session) -> None:
     """Build every node and try its settings: what no path can do is found before the first task."""
     definition = session.context.definition
@@ -100,10 +212,13 @@ def check_nodes(session: Session) -> None:
     for axis in definition.axes:
         if axis.node not in broken:
             _check_setting(session, Setting(axis.node, axis.param, axis.values[0]))
-    if definition.scoring is None and definition.action is not Action.FIT:
-        for path in paths(definition.pipeline):
-            if path.leaf not in broken:
-                _check_score(session, path.leaf)
+    for path in paths(definition.pipeline):
+        if path.leaf in broken:
+            continue
+        if definition.scoring is None and definition.action in FOLDED:
+            _check_score(session, path.leaf)
+        if isinstance(session.node(path.leaf), ModelNode):
+            _check_method(session, path.leaf)
 
 
 def _broken(session: Session) -> dict[str, Exception]:
@@ -125,7 +240,7 @@ def _check_setting(session: Session, setting: Setting) -> None:
         known = set(session.prototype(setting.node).get_params())
     else:
         return
-    if known is not None and setting.param not in known:
+    if known is not None and setting.param not in known and "__" not in setting.param:
         message = f"node {setting.node!r} has no parameter {setting.param!r}{suggestion(setting.param, known)}"
         raise JobFailed(Reason.USER_ERROR, message)
 
@@ -144,6 +259,14 @@ def _arguments(function: Any) -> set[str] | None:
 def _check_score(session: Session, leaf: str) -> None:
     if not hasattr(session.prototype(leaf), "score"):
         message = f"a path ends in {leaf!r}, which has no score; give 'scoring' or end the path in an estimator"
+        raise JobFailed(Reason.USER_ERROR, message)
+
+
+def _check_method(session: Session, leaf: str) -> None:
+    definition = session.context.definition
+    method = definition.method if definition.action is Action.MAP else definition.action.value
+    if method is None or (not hasattr(session.prototype(leaf), method) and definition.scoring is None):
+        message = f"the fitted pipeline {leaf!r} has no {method!r}; its last node is {session.prototype(leaf)!r}"
         raise JobFailed(Reason.USER_ERROR, message)
 
 
@@ -168,11 +291,11 @@ def _folds(session: Session, files: Mapping[str, str], X: Any, y: Any, groups: A
 
 def _classifies(session: Session, definition: JobDefinition) -> bool:
     """Whether every path ends in a classifier. Only a number of folds asks; paths must agree then."""
-    if isinstance(definition.cv, Code):
+    if isinstance(definition.cv, Code) and definition.halving is None:
         return False
     kinds = {path.leaf: _is_classifier(session, path.leaf) for path in paths(definition.pipeline)}
     known = {kind for kind in kinds.values() if kind is not None}
-    if len(known) > 1:
+    if len(known) > 1 and not isinstance(definition.cv, Code | Splits):
         listed = ", ".join(f"{name!r} is {'a' if kind else 'no'} classifier" for name, kind in kinds.items())
         message = f"the folds of cv={definition.cv} depend on the kind of the last node, and {listed}; pass a splitter"
         raise JobFailed(Reason.USER_ERROR, message)

@@ -22,6 +22,7 @@ class Progress:
     total: int
     clock: Callable[[], float] = monotonic
     done: int = 0
+    cached: int = 0
     failed: int = 0
     fits: Counter[str] = field(default_factory=Counter)
     refits: Counter[str] = field(default_factory=Counter)
@@ -43,7 +44,13 @@ class Progress:
         eta = None if pace is None else round(pace * (self.total - self.done), 3)
         self.report(
             ProgressEvent(
-                time=self.now(), attempt=self.attempt, done=self.done, total=self.total, failed=self.failed, eta=eta
+                time=self.now(),
+                attempt=self.attempt,
+                done=self.done,
+                total=self.total,
+                cached=self.cached,
+                failed=self.failed,
+                eta=eta,
             )
         )
         for node in {**self.fits, **self.refits}:

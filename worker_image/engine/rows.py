@@ -1,8 +1,14 @@
-"""Rows on their way between nodes: read-only views for user code, or copies of its own."""
+"""Rows on their way between nodes: read-only views for user code, or copies of its own; and the rows of one cut."""
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+from sklearn.utils import _safe_indexing, resample
+
+from flaregate.fitted_file import FittedNode
+from worker_image.engine.tasks import ALL_ROWS, Cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,13 +16,82 @@ class Parts:
     """Training and test rows as one node passes them on; nothing to test where all rows train."""
 
     train: Any
-    test: Any
+    test: Any = None
+    fitted: tuple[FittedNode, ...] = ()
+    """The fitted nodes behind these rows, where a scorer wants to see the whole pipeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One source object: its rows and its folds."""
+
+    X: Any
+    y: Any = None
+    weights: Any = None
+    """`sample_weight`, one a row."""
+    folds: tuple[tuple[Any, Any], ...] = ()
+    """Row numbers to train on and to test on."""
+    name: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return 0 if self.X is None else int(self.X.shape[0]) if hasattr(self.X, "shape") else len(self.X)
+
+
+class Rows:
+    """The rows of one cut, each kind cut when it is first asked for."""
+
+    def __init__(self, source: Source, cut: Cut, seed: int | None) -> None:
+        self._source = source
+        self._seed = seed
+        self.cut = cut
+
+    @cached_property
+    def numbers(self) -> tuple[Any, Any]:
+        """Row numbers to train on and to test on; nothing where all rows train."""
+        if self.cut.fold == ALL_ROWS:
+            return None, None
+        train, test = self._source.folds[self.cut.fold]
+        if not self.cut.resources:
+            return train, test
+        share = self.cut.resources / self._source.rows
+        return self._sampled(train, share), self._sampled(test, share)
+
+    def _sampled(self, numbers: Any, share: float) -> Any:
+        """As scikit-learn's successive halving draws: without replacement, the same for every candidate."""
+        return resample(numbers, replace=False, random_state=self._seed, n_samples=int(share * len(numbers)))
+
+    @cached_property
+    def X(self) -> Parts:  # noqa: N802 - scikit-learn's name
+        """The rows themselves."""
+        return self._parts(self._source.X)
+
+    @cached_property
+    def y(self) -> Parts:
+        """The targets."""
+        return self._parts(self._source.y)
+
+    @cached_property
+    def weights(self) -> Any:
+        """`sample_weight` of the training rows."""
+        train, _ = self.numbers
+        weights = self._source.weights
+        return weights if weights is None or train is None else _safe_indexing(weights, train)
+
+    def _parts(self, rows: Any) -> Parts:
+        train, test = self.numbers
+        if rows is None or train is None:
+            return Parts(frozen(rows))
+        return Parts(frozen(_safe_indexing(rows, train)), frozen(_safe_indexing(rows, test)))
 
 
 def frozen(rows: Any) -> Any:
     """The same rows, read-only as far as their kind allows; a frame or list shares nothing that a write would reach."""
     flags = getattr(rows, "flags", None)
     if flags is not None and hasattr(flags, "writeable"):
+        if not flags.writeable:
+            return rows
         view = rows.view()
         view.flags.writeable = False
         return view

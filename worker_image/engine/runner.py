@@ -11,28 +11,29 @@ from typing import Any, Protocol
 from threadpoolctl import ThreadpoolController
 
 from flaregate.fitted_file import FittedNode, write
+from flaregate.payload import dump, encode_data, load
 from flaregate_wire.planning import Step
-from worker_image.engine.leaves import run_leaves
 from worker_image.engine.prepare import Summary, prepare
-from worker_image.engine.rows import Parts
 from worker_image.engine.session import Context, Session
-from worker_image.engine.steps import run_step
-from worker_image.engine.tasks import Done, Key, Task
+from worker_image.engine.steps import fitted_node
+from worker_image.engine.tasks import Cut, Done, Key, Piece, Report, Task
+from worker_image.engine.work import work
 
 
 class SaveFailed(Exception):
-    """The fitted pipeline cannot be written."""
+    """The fitted pipeline or the output cannot be written."""
 
 
 class StatesLost(Exception):
-    """Fitted states were on a machine that is gone; fitting again gives them."""
+    """Fitted states, or what a task gave, were on a machine that is gone; running it again gives them."""
 
 
 class Runner(Protocol):
     """Runs tasks. Any runner gives the same reports for the same tasks.
 
-    What a task above the leaves passes on is held under its key until it is released. Results of the fold ALL_ROWS
-    come with fitted states, which are held under the step's digest until `forget`.
+    What the last step of a task passes on is held under the task's key until it is released. Results of a cut on which
+    all rows train come with fitted states, which are held under (digest, cut) until `forget`. What a leaf gives beside
+    its report, where that says `held`, is held until `save_output`.
     """
 
     @property
@@ -43,27 +44,52 @@ class Runner(Protocol):
         ...
 
     def prepare(self, context: Context, files: Mapping[str, str]) -> Summary:
-        """Load inputs, check nodes, make folds; raises JobFailed. Once, before the first task."""
+        """Load inputs, check nodes, make folds; raises JobFailed. Once a job, before its first task.
+
+        A second call begins another job and lets go of everything of the one before.
+        """
         ...
 
     def submit(self, task: Task) -> None:
         """Take a task whose inputs are held. Does not wait."""
         ...
 
-    def wait(self) -> Sequence[Done]:
-        """Wait until a submitted task has ended; gives all that have. A task is given once."""
+    def wait(self, timeout: float | None = None) -> Sequence[Done]:
+        """Wait until a submitted task has ended; gives all that have. A task is given once.
+
+        With a timeout, in seconds, there may be none.
+        """
         ...
 
     def release(self, keys: Collection[Key]) -> None:
         """Let go of what nothing reads any more; unknown keys are fine."""
         ...
 
-    def save(self, steps: Sequence[Step], path: Path) -> None:
-        """Write the fitted pipeline of these steps, fitted on ALL_ROWS. Raises SaveFailed or StatesLost."""
+    def save(self, steps: Sequence[Step], cut: Cut, path: Path) -> None:
+        """Write the fitted pipeline of these steps, fitted on this cut. Raises SaveFailed or StatesLost."""
         ...
 
     def forget(self) -> None:
         """Let go of every fitted state."""
+        ...
+
+    def save_output(self, task: Task, index: int, path: Path) -> str:
+        """Write what member `index` of a task gave, and let go of it; gives its media type.
+
+        Raises SaveFailed or StatesLost.
+        """
+        ...
+
+    def export(self, key: Key, path: Path) -> int:
+        """Write what is held under `key` to a file, for `adopt`; gives bytes. Raises SaveFailed or StatesLost."""
+        ...
+
+    def adopt(self, key: Key, path: Path) -> None:
+        """Hold under `key` what such a file has, as if a task had made it. The file is left where it is."""
+        ...
+
+    def choose(self, table: Mapping[str, Any]) -> int:
+        """Ask the job's own function which row of a table like `cv_results_` is best. Raises SaveFailed."""
         ...
 
 
@@ -72,9 +98,17 @@ def fitted_nodes(context: Context, steps: Sequence[Step], states: Sequence[Any])
     nodes = {node.name: node for node in context.definition.pipeline.nodes}
     names = {step.digest: step.node for step in steps}
     return [
-        FittedNode(step.node, nodes[step.node].kind, tuple(names[source] for source in step.inputs), state)
+        fitted_node(nodes[step.node], [names[source] for source in step.inputs], state)
         for step, state in zip(steps, states, strict=True)
     ]
+
+
+def write_output(output: Any, path: Path) -> str:
+    """Write an output as it is staged; gives its media type."""
+    item = encode_data(output)
+    with path.open("wb") as file:
+        file.writelines(item.chunks)
+    return item.media_type
 
 
 @dataclass(slots=True)
@@ -85,13 +119,16 @@ class SequentialRunner:
     _session: Session | None = None
     _threads: ThreadpoolController = field(default_factory=ThreadpoolController)
     _tasks: deque[Task] = field(default_factory=deque)
-    _parts: dict[Key, Parts | None] = field(default_factory=dict)
-    _states: dict[str, Any] = field(default_factory=dict)
+    _parts: dict[Key, Any] = field(default_factory=dict)
+    _states: dict[Key, Any] = field(default_factory=dict)
+    _outputs: dict[tuple[int, int], Any] = field(default_factory=dict)
 
     def slots(self) -> int:
         return 1
 
     def prepare(self, context: Context, files: Mapping[str, str]) -> Summary:
+        for held in (self._tasks, self._parts, self._states, self._outputs):
+            held.clear()
         data, summary = prepare(context, files)
         self._session = Session(context, data)
         return summary
@@ -99,36 +136,36 @@ class SequentialRunner:
     def submit(self, task: Task) -> None:
         self._tasks.append(task)
 
-    def wait(self) -> Sequence[Done]:
+    def wait(self, timeout: float | None = None) -> Sequence[Done]:
+        if not self._tasks:
+            return []
         task = self._tasks.popleft()
         start = perf_counter()
         with self._threads.limit(limits=1):
             reports = self._run(task)
         return [Done(task, tuple(reports), perf_counter() - start, socket.gethostname())]
 
-    def _run(self, task: Task) -> Sequence[Any]:
-        session = self._prepared()
-        inputs = [part for key in task.inputs if (part := self._parts[key]) is not None]
-        if not task.leaf:
-            result = run_step(session, task, inputs)
-            self._parts[task.key] = result.parts
-            self._keep(task, task.step, result.state)
-            return [result.report]
-        results = run_leaves(session, task, inputs)
-        for member, leaf in zip(task.members, results, strict=True):
-            self._keep(task, member.step, leaf.state)
-        return [leaf.report for leaf in results]
+    def _run(self, task: Task) -> Sequence[Report]:
+        inputs = [self._parts[key] for key in task.inputs]
+        pieces = list(work(self._prepared(), task, inputs))
+        for index, (digest, piece) in enumerate(zip(task.digests, pieces, strict=True)):
+            self._keep(task, index, digest, piece)
+        if task.steps:
+            self._parts[task.key] = pieces[-1].parts
+        return [piece.report for piece in pieces]
 
-    def _keep(self, task: Task, step: Step, state: Any) -> None:
+    def _keep(self, task: Task, index: int, digest: str, piece: Piece) -> None:
         if task.keeps_state:
-            self._states[step.digest] = state
+            self._states[digest, task.cut] = piece.state
+        if piece.report.held:
+            self._outputs[task.number, index] = piece.parts
 
     def release(self, keys: Collection[Key]) -> None:
         for key in keys:
             self._parts.pop(key, None)
 
-    def save(self, steps: Sequence[Step], path: Path) -> None:
-        states = [self._states[step.digest] for step in steps]
+    def save(self, steps: Sequence[Step], cut: Cut, path: Path) -> None:
+        states = [self._states[step.digest, cut] for step in steps]
         try:
             write(path, fitted_nodes(self._prepared().context, steps, states))
         except Exception as error:
@@ -136,6 +173,27 @@ class SequentialRunner:
 
     def forget(self) -> None:
         self._states.clear()
+
+    def save_output(self, task: Task, index: int, path: Path) -> str:
+        try:
+            return write_output(self._outputs.pop((task.number, index)), path)
+        except Exception as error:
+            raise SaveFailed(f"{type(error).__name__}: {error}") from error
+
+    def export(self, key: Key, path: Path) -> int:
+        try:
+            return dump(self._parts[key], path)
+        except Exception as error:
+            raise SaveFailed(f"{type(error).__name__}: {error}") from error
+
+    def adopt(self, key: Key, path: Path) -> None:
+        self._parts[key] = load(path)
+
+    def choose(self, table: Mapping[str, Any]) -> int:
+        try:
+            return int(self._prepared().choice()(table))
+        except Exception as error:
+            raise SaveFailed(f"{type(error).__name__}: {error}") from error
 
     def _prepared(self) -> Session:
         if self._session is None:

@@ -1,5 +1,7 @@
 """What a process needs to run tasks of a job: its nodes as objects, and its rows, read-only. User code loads here."""
 
+import io
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -7,24 +9,41 @@ from functools import partial
 from typing import Any
 
 from sklearn import config_context
-from sklearn.base import BaseEstimator, clone
-from sklearn.utils import _safe_indexing
+from sklearn.base import BaseEstimator
+from sklearn.metrics import check_scoring
+from sklearn.utils.validation import _check_method_params
 
 from flaregate.encoding import build, decode_value
-from flaregate_wire.definitions import Code, EstimatorNode, FunctionNode, JobDefinition, JoinNode, Node
+from flaregate.fitted import FittedPipeline
+from flaregate.fitted_file import read
+from flaregate_wire.definitions import (
+    Blob,
+    Code,
+    EstimatorNode,
+    FunctionNode,
+    JobDefinition,
+    JoinNode,
+    ModelNode,
+    Node,
+)
 from flaregate_wire.planning import Setting
-from worker_image.engine.rows import Parts, frozen
-from worker_image.engine.tasks import ALL_ROWS
+from worker_image.engine.making import Maker
+from worker_image.engine.rows import Rows, Source
+from worker_image.engine.tasks import Cut
+
+CUTS_KEPT = 64
+"""Cuts of which targets and row numbers are kept; of X only the last one's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The rows of a job and its folds."""
+    """The source objects of a job."""
 
-    X: Any
-    y: Any
-    folds: tuple[tuple[Any, Any], ...]
-    """Row numbers to train on and to test on."""
+    sources: tuple[Source, ...]
+    whole: bool = False
+    """Whether scorers want to see the whole fitted pipeline, not its last node."""
+    seed: int | None = None
+    """Of the rows that successive halving draws."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +81,11 @@ class Session:
     data: Data
     _nodes: dict[str, Node] = field(default_factory=dict)
     _built: dict[str, Any] = field(default_factory=dict)
+    _makers: dict[str, Maker] = field(default_factory=dict)
     _scoring: list[Any] = field(default_factory=list)
-    _rows: tuple[int, tuple[Parts, Parts]] | None = None
+    _scorers: dict[type, Any] = field(default_factory=dict)
+    _fit_params: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _cuts: "OrderedDict[Cut, Rows]" = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self._nodes = {node.name: node for node in self.context.definition.pipeline.nodes}
@@ -72,42 +94,80 @@ class Session:
     def configured(self) -> Iterator[None]:
         """scikit-learn as it was configured where the job was submitted."""
         config = self.context.definition.config
-        with config_context(**{name: decode_value(value, self._blob) for name, value in config.items()}):
+        if not config:
+            yield
+            return
+        with config_context(**{name: self.value(value) for name, value in config.items()}):
             yield
 
     def node(self, name: str) -> Node:
         """The definition of a node."""
         return self._nodes[name]
 
+    def value(self, typed: Any) -> Any:
+        """The object of a typed value."""
+        return decode_value(typed, self._blob) if isinstance(typed, dict | list) else typed
+
     def estimator(self, name: str, settings: Sequence[Setting] = ()) -> Any:
         """A fresh, unfitted object of an estimator node with these settings; a function as FunctionEstimator."""
-        node = self._nodes[name]
-        if isinstance(node, FunctionNode):
+        if isinstance(self._nodes[name], FunctionNode):
             return FunctionEstimator(self.function(name, settings))
-        prototype = clone(self.prototype(name), safe=False)
-        if settings:
-            values = {setting.param: decode_value(setting.value, self._blob) for setting in settings}
-            prototype.set_params(**{param: clone(value, safe=False) for param, value in values.items()})
-        return prototype
+        if name not in self._makers:
+            self._makers[name] = Maker(self.prototype(name))
+        return self._makers[name].make({one.param: self.value(one.value) for one in settings})
 
     def function(self, name: str, settings: Sequence[Setting] = ()) -> Any:
         """A function node with these settings bound."""
-        values = {setting.param: decode_value(setting.value, self._blob) for setting in settings}
+        values = {setting.param: self.value(setting.value) for setting in settings}
         return partial(self.prototype(name), **values) if values else self.prototype(name)
 
     def prototype(self, name: str) -> Any:
         """The object of a node, or what combines a join's parts, built once. Raises what the user's code raises."""
         if name not in self._built:
-            node = self._nodes[name]
-            code: Code | EstimatorNode | FunctionNode | None = node.combine if isinstance(node, JoinNode) else node
-            self._built[name] = None if code is None else build(code, self._blob)
+            self._built[name] = self._build(self._nodes[name])
         return self._built[name]
+
+    def _build(self, node: Node) -> Any:
+        if isinstance(node, ModelNode):
+            assert isinstance(node.source, Blob)  # noqa: S101 - the gateway has resolved what it was
+            return FittedPipeline(read(io.BytesIO(self._blob(node.source.blob)), trust=True))
+        code: Code | None = node.combine if isinstance(node, JoinNode) else node
+        return None if code is None else build(code, self._blob)
+
+    def stacking(self, name: str) -> tuple[Any, str]:
+        """The folds and the method of an estimator in the middle: None, a number, a splitter or `prefit`."""
+        node = self._nodes[name]
+        if not isinstance(node, EstimatorNode):
+            return None, "auto"
+        given = node.stack_cv
+        return (build(given, self._blob) if isinstance(given, Code) else given), node.stack_method
+
+    def fit_params(self, name: str, rows: Rows) -> dict[str, Any]:
+        """What the fit of a node gets beside X and y, cut to the training rows."""
+        given = self.context.definition.fit_params.get(name)
+        if not given:
+            return {}
+        if name not in self._fit_params:
+            self._fit_params[name] = {param: self.value(value) for param, value in given.items()}
+        train, _ = rows.numbers
+        source = self.data.sources[rows.cut.source]
+        return dict(_check_method_params(source.X, self._fit_params[name], indices=train))
 
     def scoring(self) -> Any:
         """`scoring` as scikit-learn takes it, built once."""
         if not self._scoring:
             self._scoring.append(self._build_scoring())
         return self._scoring[0]
+
+    def scorer(self, estimator: Any) -> Any:
+        """What scores this kind of estimator, made once. Raises ValueError where it cannot be scored."""
+        kind = type(estimator)
+        if kind not in self._scorers:
+            scorer = check_scoring(estimator, scoring=self.scoring(), raise_exc=False)
+            if self.scoring() is None:
+                return scorer  # it looks at the object, not at its class alone
+            self._scorers[kind] = scorer
+        return self._scorers[kind]
 
     def _build_scoring(self) -> Any:
         given = self.context.definition.scoring
@@ -117,23 +177,21 @@ class Session:
             return {name: build(item, self._blob) if isinstance(item, Code) else item for name, item in given.items()}
         return given
 
-    def rows(self, fold: int) -> tuple[Parts, Parts]:
-        """X and y of a fold, each for training and testing. The last fold asked for is kept."""
-        if self._rows is None or self._rows[0] != fold:
-            self._rows = (fold, self._cut(fold))
-        return self._rows[1]
+    def choice(self) -> Any:
+        """`refit` where it is a function of the table of results."""
+        given = self.context.definition.refit
+        assert isinstance(given, Code)  # noqa: S101 - asked for only then
+        return build(given, self._blob)
 
-    def _cut(self, fold: int) -> tuple[Parts, Parts]:
-        if fold == ALL_ROWS:
-            return Parts(frozen(self.data.X), None), Parts(frozen(self.data.y), None)
-        train, test = self.data.folds[fold]
-        X, y = (  # noqa: N806 - scikit-learn's names
-            Parts(None, None)
-            if rows is None
-            else Parts(frozen(_safe_indexing(rows, train)), frozen(_safe_indexing(rows, test)))
-            for rows in (self.data.X, self.data.y)
-        )
-        return X, y
+    def rows(self, cut: Cut) -> Rows:
+        """The rows of a cut."""
+        rows = self._cuts.pop(cut, None) or Rows(self.data.sources[cut.source], cut, self.data.seed)
+        for other in self._cuts.values():
+            vars(other).pop("X", None)  # large, and read by the first nodes alone
+        self._cuts[cut] = rows
+        if len(self._cuts) > CUTS_KEPT:
+            self._cuts.popitem(last=False)
+        return rows
 
     def _blob(self, sha256: str) -> bytes:
         return self.context.blobs[sha256]

@@ -1,4 +1,4 @@
-"""One step above the leaves on one fold: what it passes on for training rows and for test rows."""
+"""One step above the leaves on one cut: what it passes on for training rows and for test rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,65 +7,74 @@ from typing import Any
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv, cross_val_predict
 
+from flaregate.fitted_file import FittedNode
 from flaregate.parts import combine, passed_on, stack_method, stacked, transforms
-from flaregate_wire.definitions import FunctionNode, JoinNode
+from flaregate_wire.definitions import FunctionNode, JoinNode, Node
 from flaregate_wire.planning import Step
-from worker_image.engine.rows import Parts, frozen
+from worker_image.engine.rows import Parts, Rows, frozen
 from worker_image.engine.running import Stopwatch, Watched, on_rows, watched
 from worker_image.engine.session import Session
-from worker_image.engine.tasks import Report, Task
+from worker_image.engine.tasks import Cut, Piece, Report
 
 STACK_FOLDS = 5
 """As StackingClassifier(cv=None)."""
+PREFIT = "prefit"
 
 
 @dataclass(frozen=True, slots=True)
-class _Node:
+class _Work:
     """One node at work: what it learns and gives for training rows, what it gives for others."""
 
     state: Any
     learn: Callable[[Sequence[Any], Any], Any]
     apply: Callable[[Sequence[Any]], Any]
+    stack_method: str = "auto"
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """What a step made. Nothing is passed on after an error."""
-
-    parts: Parts | None
-    state: Any
-    report: Report
-
-
-def run_step(session: Session, task: Task, inputs: Sequence[Parts]) -> StepResult:
-    """Run a task above the leaves."""
-    state: Any = None
+def run_step(session: Session, step: Step, cut: Cut, inputs: Sequence[Parts]) -> Piece:
+    """Run one step; nothing is passed on after an error."""
     parts: Parts | None = None
+    state: Any = None
     fit_time = score_time = 0.0
-    with session.configured(), watched() as seen:
-        X, y = session.rows(task.fold)  # noqa: N806 - scikit-learn's names
-        sources = inputs or (X,)
+    with watched() as seen:
+        rows = session.rows(cut)
+        sources = inputs or (rows.X,)
         watch = Stopwatch()
-        node = _at_work(session, task.step, seen)
-        state = node.state
-        train = frozen(node.learn([source.train for source in sources], y.train))
+        work = _at_work(session, step, rows, seen)
+        state = work.state
+        train = frozen(work.learn([source.train for source in sources], rows.y.train))
         fit_time = watch.lap()
-        test = frozen(node.apply([source.test for source in sources])) if X.test is not None else None
+        test = frozen(work.apply([source.test for source in sources])) if sources[0].test is not None else None
         score_time = watch.lap()
-        parts = Parts(train, test)
+        parts = Parts(train, test, _lineage(session, step, work, sources))
     report = Report(
         error=seen.error,
         fit_time=fit_time,
         score_time=score_time,
         warnings=seen.warnings,
-        fitted=session.node(task.step.node).kind == "estimator",
+        fitted=session.node(step.node).kind == "estimator",
         inner_fits=seen.inner_fits,
         notes=tuple(seen.notes),
     )
-    return StepResult(parts, state, report)
+    return Piece(report, parts, state)
 
 
-def _at_work(session: Session, step: Step, seen: Watched) -> _Node:
+def fitted_node(node: Node, inputs: Sequence[str], state: Any) -> FittedNode:
+    """A node with its fitted state, as a file of a fitted pipeline holds it."""
+    method = getattr(node, "stack_method", "auto")
+    return FittedNode(node.name, node.kind if node.kind != "model" else "estimator", tuple(inputs), state, method)
+
+
+def _lineage(session: Session, step: Step, work: _Work, sources: Sequence[Parts]) -> tuple[FittedNode, ...]:
+    """The fitted nodes behind what is passed on, where a scorer wants to see them."""
+    if not session.data.whole:
+        return ()
+    above = {node.name: node for source in sources for node in source.fitted}
+    feeding = [source.fitted[-1].name for source in sources if source.fitted]
+    return (*above.values(), fitted_node(session.node(step.node), feeding, work.state))
+
+
+def _at_work(session: Session, step: Step, rows: Rows, seen: Watched) -> _Work:
     given = session.node(step.node)
     if isinstance(given, JoinNode):
         state = session.prototype(step.node)
@@ -73,37 +82,58 @@ def _at_work(session: Session, step: Step, seen: Watched) -> _Node:
         def joined(parts: Sequence[Any]) -> Any:
             return combine(parts, given.of) if state is None else state(list(parts))
 
-        return _Node(state, lambda parts, _: joined(parts), joined)
+        return _Work(state, lambda parts, _: joined(parts), joined)
     if isinstance(given, FunctionNode):
         function = session.function(step.node, step.settings)
 
         def called(parts: Sequence[Any]) -> Any:
             return on_rows(seen, step.node, function, *parts)
 
-        return _Node(function, lambda parts, _: called(parts), called)
-    estimator = session.estimator(step.node, step.settings)
-    fit = _fit_transform if transforms(estimator) else _fit_stacked
-
-    def learned(parts: Sequence[Any], y: Any) -> Any:
-        return on_rows(seen, step.node, lambda rows: fit(estimator, rows, y, seen), *parts)
-
-    def applied(parts: Sequence[Any]) -> Any:
-        return on_rows(seen, step.node, lambda rows: passed_on(estimator, rows), *parts)
-
-    return _Node(estimator, learned, applied)
+        return _Work(function, lambda parts, _: called(parts), called)
+    return _estimator_at_work(session, step, rows, seen)
 
 
-def _fit_transform(estimator: Any, X: Any, y: Any, _: Watched) -> Any:  # noqa: N803
+def _estimator_at_work(session: Session, step: Step, rows: Rows, seen: Watched) -> _Work:
+    folds, method = session.stacking(step.node)
+    prefit = isinstance(folds, str) and folds == PREFIT
+    estimator = session.prototype(step.node) if prefit else session.estimator(step.node, step.settings)
+    params = session.fit_params(step.node, rows)
+
+    def learn(parts: Sequence[Any], y: Any) -> Any:
+        if prefit:
+            return apply(parts)
+        if transforms(estimator):
+            return on_rows(seen, step.node, lambda X: _fit_transform(estimator, X, y, params), *parts)
+        stack = _Stack(estimator, folds, method, params, seen)
+        return on_rows(seen, step.node, lambda X: stack.fit(X, y), *parts)
+
+    def apply(parts: Sequence[Any]) -> Any:
+        return on_rows(seen, step.node, lambda X: passed_on(estimator, X, method=method), *parts)
+
+    return _Work(estimator, learn, apply, method)
+
+
+def _fit_transform(estimator: Any, X: Any, y: Any, params: dict[str, Any]) -> Any:  # noqa: N803
     if hasattr(estimator, "fit_transform"):
-        return estimator.fit_transform(X, y)
-    return estimator.fit(X, y).transform(X)
+        return estimator.fit_transform(X, y, **params)
+    return estimator.fit(X, y, **params).transform(X)
 
 
-def _fit_stacked(estimator: Any, X: Any, y: Any, seen: Watched) -> Any:  # noqa: N803
-    """Fit on all rows, and pass on predictions for each row by an estimator that has not seen it."""
-    method = stack_method(estimator)
-    estimator.fit(X, y)
-    folds = check_cv(STACK_FOLDS, y, classifier=is_classifier(estimator))
-    seen.inner_fits = folds.get_n_splits(X, y)
-    predictions = cross_val_predict(clone(estimator), X, y, cv=folds, method=method)
-    return stacked(method, predictions, getattr(estimator, "classes_", None))
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """Fits on all rows, and passes on predictions for each row by an estimator that has not seen it."""
+
+    estimator: Any
+    folds: Any
+    method: str
+    params: dict[str, Any]
+    seen: Watched
+
+    def fit(self, X: Any, y: Any) -> Any:  # noqa: N803
+        method = stack_method(self.estimator) if self.method == "auto" else self.method
+        unfitted = clone(self.estimator)
+        self.estimator.fit(X, y, **self.params)
+        folds = check_cv(STACK_FOLDS if self.folds is None else self.folds, y, classifier=is_classifier(self.estimator))
+        self.seen.inner_fits = folds.get_n_splits(X, y)
+        predictions = cross_val_predict(unfitted, X, y, cv=folds, method=method, params=self.params or None)
+        return stacked(method, predictions, getattr(self.estimator, "classes_", None))

@@ -104,6 +104,8 @@ class Report:
     """What a leaf gave beside scores, as a typed value, where that is small."""
     held: bool = False
     """Whether the runner holds what it gave, to be written by `save_output`."""
+    media_type: str = ""
+    """Of what was held, once it is a file."""
     cached: bool = False
     """Whether it comes from the cache."""
 

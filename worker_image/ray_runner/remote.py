@@ -1,6 +1,8 @@
 """What runs in Ray's worker processes. Each process fetches a job's definition and rows once."""
 
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,23 +13,26 @@ import ray
 from threadpoolctl import threadpool_limits
 
 from flaregate.fitted_file import write
+from flaregate.payload import dump
+from flaregate.payload import load as mapped
 from flaregate_wire.planning import Step
-from worker_image.engine.leaves import run_leaves
 from worker_image.engine.prepare import JobFailed, Summary, prepare
 from worker_image.engine.rows import Parts
-from worker_image.engine.runner import fitted_nodes
+from worker_image.engine.runner import fitted_nodes, write_output
 from worker_image.engine.running import error_detail
 from worker_image.engine.session import Context, Data, Session
-from worker_image.engine.steps import run_step
 from worker_image.engine.tasks import Report, Task
+from worker_image.engine.work import work
 
 Job = Sequence[Any]
 """References to the context and to the data, in a list so that Ray does not resolve them for each task."""
+TELL_SECONDS = 0.05
+"""A batch tells what it has as often as this, so that little is lost with its process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What the driver hears of a task."""
+    """What the driver hears of a task, or of a part of it."""
 
     reports: tuple[Report, ...]
     seconds: float
@@ -41,6 +46,7 @@ def _session(job: Job) -> Session:
     context, data = job
     name = data.hex()
     if name not in _sessions:
+        _sessions.clear()  # of a job before this one
         threadpool_limits(1)
         _sessions[name] = Session(*ray.get([context, data]))
     return _sessions[name]
@@ -49,6 +55,21 @@ def _session(job: Job) -> Session:
 @lru_cache(maxsize=1)
 def _node() -> str:
     return str(ray.get_runtime_context().get_node_id())
+
+
+@contextmanager
+def _limited(task: Task) -> Iterator[None]:
+    """The kernel ends this process when the task takes too long, whatever its code is doing then."""
+    limit = None if task.needs is None else task.needs.timeout
+    if limit is None:
+        yield
+        return
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @ray.remote(num_cpus=1, max_retries=0)
@@ -66,31 +87,83 @@ def load(context: Context, files: Mapping[str, str]) -> tuple[Data | None, Summa
 
 
 @ray.remote(num_cpus=1, max_retries=0)
-def step(job: Job, task: Task, *inputs: Parts) -> tuple[Any, ...]:
-    """A task above the leaves: the report, what it passes on, and its state where all rows train."""
-    session = _session(job)
+def steps(job: Job, task: Task, *inputs: Parts) -> tuple[Any, ...]:
+    """Steps above the leaves: the reports, what the last passes on, and their states where all rows train."""
     begin = perf_counter()
-    result = run_step(session, task, inputs)
-    ran = Ran((result.report,), perf_counter() - begin, _node())
-    return (ran, result.parts, result.state) if task.keeps_state else (ran, result.parts)
+    with _limited(task):
+        pieces = list(work(_session(job), task, inputs))
+    ran = Ran(tuple(piece.report for piece in pieces), perf_counter() - begin, _node())
+    states = [piece.state for piece in pieces] if task.keeps_state else []
+    return (ran, pieces[-1].parts, *states)
 
 
 @ray.remote(num_cpus=1, max_retries=0)
-def leaves(job: Job, task: Task, *inputs: Parts) -> Any:
-    """A batch of leaves: the reports, and the state where all rows train."""
-    session = _session(job)
+def leaves(job: Job, task: Task, *inputs: Parts) -> Iterator[Ran]:
+    """A batch of leaves on one fold: reports in the order of its members, as they come."""
     begin = perf_counter()
-    results = run_leaves(session, task, inputs)
-    ran = Ran(tuple(leaf.report for leaf in results), perf_counter() - begin, _node())
-    return (ran, results[0].state) if task.keeps_state else ran
+    reports: list[Report] = []
+    with _limited(task):
+        for piece in work(_session(job), task, inputs):
+            reports.append(piece.report)
+            if perf_counter() - begin > TELL_SECONDS:
+                yield Ran(tuple(reports), perf_counter() - begin, _node())
+                begin, reports = perf_counter(), []
+    yield Ran(tuple(reports), perf_counter() - begin, _node())
+
+
+@ray.remote(num_cpus=1, max_retries=0, num_returns=2)
+def leaf(job: Job, task: Task, *inputs: Parts) -> tuple[Ran, tuple[Any, Any]]:
+    """One leaf: the report; its state, and what it gives where that is held."""
+    begin = perf_counter()
+    with _limited(task):
+        (piece,) = work(_session(job), task, inputs)
+    return Ran((piece.report,), perf_counter() - begin, _node()), (piece.state, piece.parts)
 
 
 @ray.remote(num_cpus=1, max_retries=0)
-def save(context: Context, steps: Sequence[Step], path: str, *states: Any) -> str | None:
+def save(context: Context, path_steps: Sequence[Step], path: str, *states: Any) -> str | None:
     """Write a fitted pipeline on the machine that ships it; gives what went wrong."""
+    nodes = [state[0] if isinstance(state, tuple) else state for state in states]
     try:
-        write(Path(path), fitted_nodes(context, steps, states))
+        write(Path(path), fitted_nodes(context, path_steps, nodes))
     except Exception as error:  # noqa: BLE001 - pickling runs the user's code, which may raise anything
-        detail = error_detail(error)
-        return f"{detail.type}: {detail.message}"
+        return _told(error)
     return None
+
+
+@ray.remote(num_cpus=1, max_retries=0, num_returns=2)
+def output(kept: tuple[Any, Any], path: str) -> tuple[str | None, str | None]:
+    """Write what a leaf gave; gives its media type, or what went wrong."""
+    try:
+        return write_output(kept[1], Path(path)), None
+    except Exception as error:  # noqa: BLE001 - pickling runs the user's code
+        return None, _told(error)
+
+
+@ray.remote(num_cpus=1, max_retries=0)
+def export(parts: Parts, path: str) -> int | str:
+    """Write what a step passes on, on the machine that ships it; gives bytes, or what went wrong."""
+    try:
+        return dump(parts, Path(path))
+    except Exception as error:  # noqa: BLE001 - pickling runs the user's code
+        return _told(error)
+
+
+@ray.remote(num_cpus=1, max_retries=0)
+def adopt(path: str) -> Any:
+    """What such a file has."""
+    return mapped(Path(path))
+
+
+@ray.remote(num_cpus=1, max_retries=0)
+def choose(job: Job, table: Mapping[str, Any]) -> int | str:
+    """Ask the user's function which row is best; gives what went wrong where it does."""
+    try:
+        return int(_session(job).choice()(table))
+    except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+        return _told(error)
+
+
+def _told(error: Exception) -> str:
+    detail = error_detail(error)
+    return f"{detail.type}: {detail.message}"

@@ -7,6 +7,7 @@ both alike, and would run code that kills its process again and again.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import ray
@@ -18,7 +19,7 @@ from worker_image.engine.prepare import JobFailed, Summary
 from worker_image.engine.runner import SaveFailed, StatesLost
 from worker_image.engine.running import error_detail
 from worker_image.engine.session import Context
-from worker_image.engine.tasks import Done, Key, Loss, Report, Task
+from worker_image.engine.tasks import Cut, Done, Key, Loss, Report, Task
 from worker_image.ray_runner import remote
 from worker_image.ray_runner.cluster import Connection
 
@@ -26,8 +27,20 @@ _ENDED = "the process that ran it was killed, or left by os._exit"
 
 
 @dataclass(slots=True)
+class _Running:
+    """A task on its way, and what has come of it."""
+
+    task: Task
+    since: float
+    stream: Any = None
+    """Gives the references of a batch's parts; None where one reference has all reports."""
+    reports: list[Report] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
 class RayRunner:
-    """Runs tasks on the machines of one Ray cluster, each on one CPU."""
+    """Runs tasks on the machines of one Ray cluster, each on one CPU unless its node needs more."""
 
     connection: Connection
     min_workers: int = 0
@@ -35,15 +48,18 @@ class RayRunner:
     name: str = "RayRunner"
     _context: Any = None
     _job: list[Any] = field(default_factory=list)
-    _running: dict[Any, Task] = field(default_factory=dict)
-    """By the reference to what the task reports."""
+    _running: dict[Any, _Running] = field(default_factory=dict)
+    """By what is waited for: the reference to a task's reports, or the stream of a batch."""
     _parts: dict[Key, Any] = field(default_factory=dict)
-    _states: dict[str, Any] = field(default_factory=dict)
+    _states: dict[Key, Any] = field(default_factory=dict)
+    _kept: dict[int, Any] = field(default_factory=dict)
 
     def slots(self) -> int:
         return self.connection.slots()
 
     def prepare(self, context: Context, files: Mapping[str, str]) -> Summary:
+        for held in (self._running, self._parts, self._states, self._kept):
+            held.clear()
         self._context = ray.put(context)
         load: Any = remote.load.options(scheduling_strategy=self.connection.on_head)
         data, summary = load.remote(self._context, files)
@@ -66,55 +82,118 @@ class RayRunner:
 
     def submit(self, task: Task) -> None:
         inputs = [self._parts[key] for key in task.inputs]
-        if task.leaf:
-            made = remote.leaves.options(num_returns=1 + task.keeps_state).remote(self._job, task, *inputs)
-            report, *states = made if task.keeps_state else [made]
+        options = _options(task)
+        running = _Running(task, monotonic())
+        if task.steps:
+            count = 2 + (len(task.steps) if task.keeps_state else 0)
+            made = remote.steps.options(num_returns=count, **options).remote(self._job, task, *inputs)
+            waited, self._parts[task.key], *states = made
+            self._states |= {(step.digest, task.cut): state for step, state in zip(task.steps, states, strict=False)}
+        elif task.keeps_state:
+            waited, kept = remote.leaf.options(**options).remote(self._job, task, *inputs)
+            self._states[task.key] = self._kept[task.number] = kept
         else:
-            made = remote.step.options(num_returns=2 + task.keeps_state).remote(self._job, task, *inputs)
-            report, self._parts[task.key], *states = made
-        if states:
-            self._states[task.step.digest] = states[0]
-        self._running[report] = task
+            waited = remote.leaves.options(num_returns="streaming", **options).remote(self._job, task, *inputs)
+            running.stream = waited
+        self._running[waited] = running
 
-    def wait(self) -> Sequence[Done]:
+    def wait(self, timeout: float | None = None) -> Sequence[Done]:
         waiting = list(self._running)
-        ready, _ = ray.wait(waiting, num_returns=1)
-        more, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        return [self._done(reference) for reference in dict.fromkeys((*ready, *more))]
+        if not waiting:
+            return []
+        ready, _ = ray.wait(waiting, num_returns=1, timeout=timeout, fetch_local=False)
+        more, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+        found = (self._taken(waited) for waited in dict.fromkeys((*ready, *more)))
+        return [done for done in found if done is not None]
 
-    def _done(self, reference: Any) -> Done:
-        task = self._running.pop(reference)
+    def _taken(self, waited: Any) -> Done | None:
+        """What a task that has something to tell has told; None while there is more to come."""
+        running = self._running[waited]
         try:
-            ran: remote.Ran = ray.get(reference)
-        except (WorkerCrashedError, OutOfMemoryError) as error:
-            message = f"out of memory: {error}" if isinstance(error, OutOfMemoryError) else _ENDED
-            return Done(task, loss=Loss.DIED, message=message)
-        except NodeDiedError as error:
-            return Done(task, loss=Loss.NODE_LOST, message=str(error).partition(". ")[0])
-        except ObjectLostError as error:
-            return Done(task, loss=Loss.INPUT_LOST, message=type(error).__name__)
-        except RayTaskError as error:  # what it passes on cannot be pickled
-            report = Report(error=error_detail(error.cause if isinstance(error.cause, Exception) else error))
-            return Done(task, (report,) * len(task.members), host=self.connection.host(self.connection.head))
-        return Done(task, ran.reports, ran.seconds, self.connection.host(ran.node))
+            ran: remote.Ran = ray.get(waited if running.stream is None else next(running.stream))
+        except StopIteration:
+            del self._running[waited]
+            host = self.connection.host(self.connection.head)
+            return Done(running.task, tuple(running.reports), running.seconds, host)
+        except Exception as error:  # Ray's own, each told apart
+            del self._running[waited]
+            return self._lost(running, error)
+        running.reports.extend(ran.reports)
+        running.seconds += ran.seconds
+        if len(running.reports) < len(running.task.digests):
+            return None
+        del self._running[waited]
+        return Done(running.task, tuple(running.reports), running.seconds, self.connection.host(ran.node))
+
+    def _lost(self, running: _Running, error: Exception) -> Done:
+        task, reports = running.task, tuple(running.reports)
+        match error:
+            case WorkerCrashedError() | OutOfMemoryError():
+                message = f"out of memory: {error}" if isinstance(error, OutOfMemoryError) else _ENDED
+                limit = None if task.needs is None else task.needs.timeout
+                late = limit is not None and monotonic() - running.since >= limit
+                return Done(task, reports, loss=Loss.TIMED_OUT if late else Loss.DIED, message=message)
+            case NodeDiedError():
+                return Done(task, reports, loss=Loss.NODE_LOST, message=str(error).partition(". ")[0])
+            case ObjectLostError():
+                return Done(task, reports, loss=Loss.INPUT_LOST, message=type(error).__name__)
+            case RayTaskError():  # what it passes on cannot be pickled
+                report = Report(error=error_detail(error.cause if isinstance(error.cause, Exception) else error))
+                missing = (report,) * (len(task.digests) - len(reports))
+                return Done(task, (*reports, *missing), host=self.connection.host(self.connection.head))
+            case _:
+                raise error
 
     def release(self, keys: Collection[Key]) -> None:
         for key in keys:
             self._parts.pop(key, None)
 
-    def save(self, steps: Sequence[Step], path: Path) -> None:
-        states = [self._states[step.digest] for step in steps]
-        save = remote.save.options(scheduling_strategy=self.connection.on_head)
-        try:
-            problem: str | None = ray.get(save.remote(self._context, list(steps), str(path), *states))
-        except ObjectLostError as error:
-            raise StatesLost(str(path.name)) from error
-        except (WorkerCrashedError, OutOfMemoryError) as error:
-            raise SaveFailed(_ENDED) from error
-        except RayTaskError as error:
-            raise SaveFailed(str(error.cause)) from error
+    def save(self, steps: Sequence[Step], cut: Cut, path: Path) -> None:
+        states = [self._states[step.digest, cut] for step in steps]
+        problem: str | None = self._on_head(remote.save, self._context, list(steps), str(path), *states)
         if problem is not None:
             raise SaveFailed(problem)
 
     def forget(self) -> None:
         self._states.clear()
+
+    def save_output(self, task: Task, index: int, path: Path) -> str:
+        media_type, problem = self._on_head(remote.output, self._kept.pop(task.number), str(path))
+        if problem is not None:
+            raise SaveFailed(problem)
+        return str(media_type)
+
+    def export(self, key: Key, path: Path) -> int:
+        size = self._on_head(remote.export, self._parts[key], str(path))
+        if isinstance(size, str):
+            raise SaveFailed(size)
+        return int(size)
+
+    def adopt(self, key: Key, path: Path) -> None:
+        self._parts[key] = remote.adopt.options(scheduling_strategy=self.connection.on_head).remote(str(path))
+
+    def choose(self, table: Mapping[str, Any]) -> int:
+        place = self._on_head(remote.choose, self._job, table)
+        if isinstance(place, str):
+            raise SaveFailed(place)
+        return int(place)
+
+    def _on_head(self, function: Any, *given: Any) -> Any:
+        """Call on the machine whose files are shipped. Raises SaveFailed or StatesLost."""
+        try:
+            return ray.get(function.options(scheduling_strategy=self.connection.on_head).remote(*given))
+        except ObjectLostError as error:
+            raise StatesLost(type(error).__name__) from error
+        except (WorkerCrashedError, OutOfMemoryError) as error:
+            raise SaveFailed(_ENDED) from error
+        except RayTaskError as error:
+            raise SaveFailed(str(error.cause)) from error
+
+
+def _options(task: Task) -> dict[str, Any]:
+    """What Ray is told of a task's needs."""
+    needs = task.needs
+    if needs is None:
+        return {}
+    asked = {"num_cpus": needs.num_cpus, "num_gpus": needs.num_gpus, "memory": needs.memory}
+    return {name: value for name, value in asked.items() if value is not None}

@@ -1,0 +1,284 @@
+"""What the cache knows of a run, and what it is told: the one module between the engine and the cache.
+
+A leaf's report is kept as if the candidate had run alone: with the times and warnings of the steps above it, which are
+not there when it comes from the cache. What a step passes on is kept where computing it, with what is above it, took
+longer than storing and fetching it will.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from flaregate_wire.definitions import FOLDED, Action, JobDefinition, JoinNode, ModelNode
+from flaregate_wire.digests import digest
+from flaregate_wire.events import WarningDetail
+from flaregate_wire.planning import Plan, Step
+from worker_image.cache import Cache, Entry
+from worker_image.engine.families import Family, Forest, Unit
+from worker_image.engine.prepare import Summary
+from worker_image.engine.schedule import Load
+from worker_image.engine.tasks import ALL_ROWS, Cut, Key, Report
+
+WORTH_SECONDS = 0.5
+"""What took less to compute is computed again."""
+BYTES_A_SECOND = 100e6
+"""Of storing and fetching together."""
+_AT_ONCE = 4
+_SPAN = "#"
+Span = tuple[int, int]
+"""The first row and the one after the last."""
+_SCORES = ("scores", "train_scores")
+
+
+@dataclass(slots=True)
+class Recall:
+    """The cache, seen by one run of one job."""
+
+    plan: Plan
+    summary: Summary
+    cache: Cache
+    job: str
+    scratch: Path
+    files: dict[Key, Path] = field(default_factory=dict)
+    """Of known leaves that left a file."""
+    _leaves: dict[tuple[str, Cut], dict[str, Report]] = field(default_factory=dict)
+    """By (first leaf of a family, cut)."""
+    _stored: dict[Key, Entry] = field(default_factory=dict)
+    _private: dict[str, bool] = field(default_factory=dict)
+    _cost: dict[Key, float] = field(default_factory=dict)
+    _shelves: dict[tuple[str, tuple[str, ...], int], str] = field(default_factory=dict)
+    _endings: dict[tuple[Cut, str], str] = field(default_factory=dict)
+    _purpose: str = ""
+    _secret: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        definition = self.plan.definition
+        self._purpose = _purpose(definition)
+        kept = definition.pipeline.nodes
+        private = {node.name for node in kept if not isinstance(node, JoinNode | ModelNode) and not node.cache}
+        self._secret = frozenset(private | (frozenset() if definition.unseeded else self.summary.drawing))
+
+    # What is known
+
+    def look_up(self, forest: Forest, cuts: Iterable[Cut]) -> None:
+        """Ask for everything that a run of this forest could use."""
+        every = tuple(cuts)
+        for unit in forest.above.values():
+            for step in unit.steps:
+                self._private[step.digest] = self._is_private(step)
+        wanted: dict[str, list[tuple[Family | Unit, Cut]]] = {}
+        for cut in every:
+            if not self._findable(cut):
+                continue
+            for family in forest.families:
+                wanted.setdefault(self._leaf_shelf(family.leaf, cut), []).append((family, cut))
+            for unit in forest.above.values():
+                wanted.setdefault(self._step_shelf(unit.steps[-1], cut), []).append((unit, cut))
+        found = self.cache.lookup(list(wanted)) if wanted else {}
+        for shelf, entries in found.items():
+            for what, cut in wanted.get(shelf, ()):
+                if isinstance(what, Family):
+                    self._know_leaves(what, cut, entries)
+                elif (entry := entries.get(self._key(what.steps[-1], cut, ""))) is not None:
+                    self._stored[what.digest, cut] = entry
+        self._fetch_files()
+
+    def _know_leaves(self, family: Family, cut: Cut, entries: Mapping[str, Entry]) -> None:
+        ending = self._ending(cut, self._purpose)
+        known = {}
+        for key, entry in entries.items():
+            leaf, _, rest = key.partition("/")
+            if rest == ending and (report := _decoded(entry.report)) is not None:
+                known[leaf] = report
+                if entry.blob is not None:
+                    self._stored[leaf, cut] = entry
+        if known:
+            self._leaves[family.leaf.digest, cut] = known
+
+    def _fetch_files(self) -> None:
+        """Get the files of known leaves; a leaf whose file is gone is not known."""
+        wanted = [
+            (known, leaf, cut)
+            for (_, cut), known in self._leaves.items()
+            for leaf, report in known.items()
+            if report.held
+        ]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            paths = list(pool.map(lambda item: self._fetched((item[1], item[2])), wanted))
+        for (known, leaf, cut), path in zip(wanted, paths, strict=True):
+            if path is None:
+                del known[leaf]
+            else:
+                self.files[leaf, cut] = path
+
+    def _fetched(self, key: Key) -> Path | None:
+        entry = self._stored.get(key)
+        if entry is None:
+            return None
+        path = self.scratch / f"cached-{digest([key[0], list(key[1])])[7:39]}"
+        return path if path.exists() or self.cache.fetch(entry, path) else None
+
+    def leaves(self, family: Family, cut: Cut) -> Mapping[str, Report]:
+        """The reports of this family's leaves that are known on this cut, by digest."""
+        return self._leaves.get((family.leaf.digest, cut), {})
+
+    def stored(self, unit: Unit, cut: Cut) -> bool:
+        """Whether what this unit makes of this cut can be loaded."""
+        return (unit.digest, cut) in self._stored
+
+    def load(self, load: Load) -> Path | None:
+        """The file of a stored result; None where it is gone or not what it should be."""
+        return self._fetched(load.key)
+
+    def pipeline(self, leaf: Step, cut: Cut) -> tuple[Report, Path] | None:
+        """The report and the file of a pipeline that was fitted on all rows before."""
+        if not self._findable(cut):
+            return None
+        shelf = self._leaf_shelf(leaf, cut)
+        entry = self.cache.lookup([shelf]).get(shelf, {}).get(self._key(leaf, cut, Action.FIT.value))
+        report = None if entry is None or entry.blob is None else _decoded(entry.report)
+        if entry is None or report is None:
+            return None
+        self._stored[leaf.digest, cut] = entry
+        path = self._fetched((leaf.digest, cut))
+        return None if path is None else (report, path)
+
+    @staticmethod
+    def block(leaf: Step, span: Span) -> Step:
+        """A map's leaf on some of the rows."""
+        return replace(leaf, digest=f"{leaf.digest}{_SPAN}{span[0]}-{span[1]}")
+
+    def blocks(self, leaf: Step, cut: Cut) -> dict[Span, Report]:
+        """The blocks of a map that are known, by their rows."""
+        if not self._findable(cut):
+            return {}
+        shelf = self._leaf_shelf(leaf, cut)
+        known: dict[str, Report] = {}
+        for key, entry in self.cache.lookup([shelf]).get(shelf, {}).items():
+            name, _, rest = key.partition("/")
+            report = _decoded(entry.report)
+            if name.startswith(leaf.digest + _SPAN) and rest == self._ending(cut, self._purpose) and report is not None:
+                known[name] = report
+                self._stored[name, cut] = entry
+        self._leaves["", cut] = known
+        self._fetch_files()
+        return {_span(name): report for name, report in known.items()}
+
+    # What is kept
+
+    def keep_leaf(self, leaf: Step, cut: Cut, report: Report, file: Path | None = None) -> None:
+        """Keep what a leaf gave; `report` has the times and warnings of the steps above it too."""
+        if report.error is None and not report.cached and self._findable(cut):
+            purpose = Action.FIT.value if cut.fold == ALL_ROWS and self._fits else self._purpose
+            self.cache.keep(self._leaf_shelf(leaf, cut), self._key(leaf, cut, purpose), _encoded(report), file)
+
+    @property
+    def _fits(self) -> bool:
+        action = self.plan.definition.action
+        return action is Action.FIT or action in FOLDED
+
+    def made(self, key: Key, steps: list[Step], seconds: float, export: Callable[[Key, Path], int]) -> None:
+        """A unit was computed: keep what it passes on where that is worth it."""
+        sources = {(source, key[1]) for source in steps[0].inputs}
+        cost = seconds + sum(self._cost.get(source, 0.0) for source in sources)
+        self._cost[key] = cost
+        if cost < WORTH_SECONDS or self.plan.definition.cache != "on" or not self._findable(key[1]):
+            return
+        path = self.scratch / f"kept-{digest([key[0], list(key[1])])[7:39]}"
+        if export(key, path) / BYTES_A_SECOND > cost:
+            path.unlink()
+            return
+        self._cost[key] = 0.0
+        step = steps[-1]
+        self.cache.keep(self._step_shelf(step, key[1]), self._key(step, key[1], ""), {}, path)
+
+    # Names
+
+    def _findable(self, cut: Cut) -> bool:
+        """Whether another run would cut the same rows."""
+        halving = self.plan.definition.halving
+        drawn = bool(cut.resources) and halving is not None and halving.random_state is None
+        return not drawn and self.plan.definition.cache != "off" and bool(self.summary.sources[cut.source].digest)
+
+    def _is_private(self, step: Step) -> bool:
+        """Whether only attempts of this job may use what the step gives: it draws, or something above it does."""
+        return step.node in self._secret or any(self._private.get(source, False) for source in step.inputs)
+
+    def _owner(self, step: Step) -> str:
+        return self.job if self._is_private(step) else ""
+
+    def _leaf_shelf(self, leaf: Step, cut: Cut) -> str:
+        place = (leaf.node, leaf.inputs, cut.source)
+        if place not in self._shelves:
+            node, source = self.plan.node_digest(leaf.node), self.summary.sources[cut.source].weighted
+            self._shelves[place] = digest(["leaf", node, list(leaf.inputs), source, self._owner(leaf)])
+        return self._shelves[place]
+
+    def _step_shelf(self, step: Step, cut: Cut) -> str:
+        return digest(["step", step.digest, self.summary.sources[cut.source].digest, self._owner(step)])
+
+    def _key(self, step: Step, cut: Cut, purpose: str) -> str:
+        return f"{step.digest}/{self._ending(cut, purpose)}"
+
+    def _ending(self, cut: Cut, purpose: str) -> str:
+        if (cut, purpose) not in self._endings:
+            self._endings[cut, purpose] = self._new_ending(cut, purpose)
+        return self._endings[cut, purpose]
+
+    def _new_ending(self, cut: Cut, purpose: str) -> str:
+        folds = self.summary.sources[cut.source].fold_digests
+        fold = "all" if cut.fold == ALL_ROWS else folds[cut.fold]
+        halving = self.plan.definition.halving
+        drawn = f"{cut.resources}-{halving.random_state}" if halving is not None and cut.resources else ""
+        return f"{fold}/{drawn}/{purpose}"
+
+
+def _span(name: str) -> Span:
+    start, _, stop = name.rpartition(_SPAN)[2].partition("-")
+    return int(start), int(stop)
+
+
+def _purpose(definition: JobDefinition) -> str:
+    """What is done with a leaf beside fitting it."""
+    if definition.action in FOLDED:
+        asked = definition.model_dump(mode="json", include={"scoring", "return_train_score"})
+        return digest(asked)
+    if definition.action is Action.FIT:
+        return Action.FIT.value
+    return f"{definition.action.value}.{definition.method or ''}"
+
+
+def _encoded(report: Report) -> dict[str, JsonValue]:
+    """A report as JSON; what is not said is left out."""
+    found: dict[str, Any] = {}
+    for item in fields(Report):
+        value = getattr(report, item.name)
+        if value != item.default and item.name not in ("notes", "error", "cached"):
+            found[item.name] = value
+    for name in _SCORES:
+        if name in found:
+            found[name] = {scorer: _typed(value) for scorer, value in found[name].items()}
+    if "warnings" in found:
+        found["warnings"] = [warning.model_dump() for warning in report.warnings]
+    return found
+
+
+def _decoded(found: Mapping[str, Any]) -> Report | None:
+    """The report; None for what is none."""
+    try:
+        given = {**found, "warnings": tuple(WarningDetail.model_validate(one) for one in found.get("warnings", ()))}
+        for name in _SCORES:
+            if given.get(name) is not None:
+                given[name] = {scorer: float(value) for scorer, value in given[name].items()}
+        return replace(Report(**given), cached=True)
+    except (TypeError, ValueError, AttributeError):
+        return None
+
+
+def _typed(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
