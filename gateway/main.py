@@ -69,7 +69,8 @@ def assemble(settings: Settings, home: Home, url: str) -> Gateway:
     repository = SqlRepository(settings.database)
     keys = Keys(secret)
     lease = launcher.capabilities.lease
-    service = Service(repository, store, launcher, keys, Times(lease, settings.join_timeout, settings.url_age), clock)
+    times = Times(lease, settings.join_timeout, settings.url_age)
+    service = Service(repository, store, launcher, keys, times, settings.cache_bytes, clock)
     rules = Rules(settings.launch_timeout, settings.grace, settings.linger, lease, clock())
     cadence = Cadence(settings.tick, settings.reap_interval)
     reconciler = Reconciler(repository, launcher, keys, service.change, rules, cadence, url, clock)
@@ -77,11 +78,12 @@ def assemble(settings: Settings, home: Home, url: str) -> Gateway:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        work = asyncio.create_task(reconciler.run())
+        tasks = [asyncio.create_task(work) for work in (reconciler.run(), service.cache.run())]
         yield
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         repository.close()
 
     identity = Identity(home.token(), keys)

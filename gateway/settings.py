@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     store: Literal["folder"] = Field(default="folder", description="Where objects are kept.")
     database_url: str | None = Field(default=None, description="SQLAlchemy URL; SQLite in the home folder without it.")
 
+    cache_bytes: int = Field(
+        default=10 * 1024**3, ge=0, description="Bytes of the cache at most; what was not used for longest goes first."
+    )
     stream_age: float = Field(default=240, gt=0, description="Seconds after which a stream asks to be resumed.")
     heartbeat: float = Field(default=15, gt=0, description="Seconds between comments in a silent stream.")
     url_age: float = Field(default=900, gt=0, description="Seconds that a presigned URL is good for.")

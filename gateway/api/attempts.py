@@ -7,6 +7,11 @@ from fastapi.responses import Response
 
 from flaregate_wire.attempts import (
     BatchAnswer,
+    CacheFetch,
+    CacheFetched,
+    CacheFound,
+    CacheKeep,
+    CacheLookup,
     EventBatch,
     HeadAddress,
     Manifest,
@@ -29,6 +34,11 @@ _OVER = problems(Code.ATTEMPT_OVER, Code.BOOT_CONFLICT)
 Boot = Annotated[str, Query(pattern=r"^[\w-]{1,64}$", description="Made by the container at its start.")]
 
 
+_SUM = "0" * 64
+_SHELF = f"sha256:{_SUM}"
+_OBJECT = {"key": f"tenants/default/cache/default/job-1-1/{_SUM}", "size": 1024, "sha256": _SHELF}
+
+
 def _same_boot(who: Container, boot: str) -> None:
     if boot != who.boot:
         raise BootConflict
@@ -42,7 +52,7 @@ async def order(
     index: Annotated[int, Query(ge=0, description="0 is the head.")] = 0,
 ) -> Response:
     """Exchange the bootstrap code for the order; the same boot may repeat it."""
-    return answer(await service_of(request).order(attempt, index, boot))
+    return answer(await service_of(request).containers.order(attempt, index, boot))
 
 
 @router.put(
@@ -57,7 +67,7 @@ async def register(request: Request, who: Asking) -> Response:
     _same_boot(who, head.boot)
     if who.index != 0:
         raise BootConflict("only the head registers itself")
-    await service_of(request).register(who, head)
+    await service_of(request).containers.register(who, head)
     return Response(status_code=204)
 
 
@@ -69,7 +79,7 @@ async def rendezvous(
     until: Annotated[Literal["head", "done"], Query(description="What to wait for.")] = "head",
 ) -> Response:
     """Wait for the head's address, or for word that no worker is needed any more."""
-    return answer(await service_of(request).rendezvous(who, wait, until))
+    return answer(await service_of(request).containers.rendezvous(who, wait, until))
 
 
 @router.post(
@@ -82,7 +92,7 @@ async def events(request: Request, who: Asking) -> Response:
     """Take in events, renew the lease, answer with wishes. A repeated batch is harmless."""
     batch = await read(request, EventBatch, BATCH_BYTES, "batch_bytes")
     _same_boot(who, batch.boot)
-    return answer(await service_of(request).take(who, batch))
+    return answer(await service_of(request).containers.take(who, batch))
 
 
 @router.post(
@@ -92,8 +102,8 @@ async def events(request: Request, who: Asking) -> Response:
     openapi_extra=takes(ObjectsRequest, {"put": ["logs/0/000000000000"]}),
 )
 async def objects(request: Request, who: Asking) -> Response:
-    """Give presigned requests for names under the attempt's own prefix."""
-    return answer(await service_of(request).objects(who, await read(request, ObjectsRequest)))
+    """Give presigned requests for names under the attempt's own prefix; `cache/` and 64 digits outlives the job."""
+    return answer(await service_of(request).containers.objects(who, await read(request, ObjectsRequest)))
 
 
 @router.post(
@@ -105,5 +115,42 @@ async def commit(request: Request, who: Asking) -> Response:
     _same_boot(who, manifest.boot)
     if who.index != 0:
         raise BootConflict("only the head commits")
-    await service_of(request).commit(who, manifest)
+    await service_of(request).containers.commit(who, manifest)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/cache:lookup",
+    response_model=CacheFound,
+    responses=problems(Code.ATTEMPT_OVER, Code.INVALID_REQUEST),
+    openapi_extra=takes(CacheLookup, {"shelves": [_SHELF]}),
+)
+async def lookup(request: Request, who: Asking) -> Response:
+    """Say which segments of the cache have results of these shelves, within the job's trust scope."""
+    return answer(await service_of(request).cache.lookup(who, await read(request, CacheLookup)))
+
+
+@router.post(
+    "/cache:fetch",
+    response_model=CacheFetched,
+    responses=problems(Code.ATTEMPT_OVER, Code.INVALID_REQUEST),
+    openapi_extra=takes(CacheFetch, {"keys": [_OBJECT["key"]]}),
+)
+async def fetch(request: Request, who: Asking) -> Response:
+    """Say where large results are to be read; those that are gone are left out."""
+    return answer(await service_of(request).cache.fetch(who, await read(request, CacheFetch)))
+
+
+@router.post(
+    "/cache:keep",
+    status_code=204,
+    responses=problems(Code.ATTEMPT_OVER, Code.BOOT_CONFLICT, Code.INVALID_REQUEST, Code.NOT_FOUND, Code.BLOB_MISMATCH),
+    openapi_extra=takes(CacheKeep, {"segments": [[_SHELF, _OBJECT]], "objects": []}),
+)
+async def keep(request: Request, who: Asking) -> Response:
+    """Register segments and large results that the attempt has written; repeating it is harmless."""
+    kept = await read(request, CacheKeep)
+    if who.index != 0:
+        raise BootConflict("only the head keeps results")
+    await service_of(request).cache.keep(who, kept)
     return Response(status_code=204)

@@ -7,7 +7,15 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from flaregate_wire.attempts import EventBatch, HeadAddress, Manifest, ObjectsRequest
+from flaregate_wire.attempts import (
+    CacheFetch,
+    CacheKeep,
+    CacheLookup,
+    EventBatch,
+    HeadAddress,
+    Manifest,
+    ObjectsRequest,
+)
 from flaregate_wire.blobs import BlobOffer
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.problems import MEANING, MEDIA_TYPE, STATUS, Code, Problem
@@ -15,6 +23,9 @@ from flaregate_wire.problems import MEANING, MEDIA_TYPE, STATUS, Code, Problem
 BODIES: tuple[type[BaseModel], ...] = (
     JobDefinition,
     BlobOffer,
+    CacheFetch,
+    CacheKeep,
+    CacheLookup,
     EventBatch,
     HeadAddress,
     Manifest,

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from pydantic import BaseModel
 
 from flaregate_wire.definitions import JobDefinition
-from flaregate_wire.jobs import ArtifactPage, JobPage, JobView, PlanView
+from flaregate_wire.jobs import ArtifactPage, CacheRemoved, JobPage, JobView, PlanView
 from flaregate_wire.limits import DEFINITION_BYTES
 from flaregate_wire.problems import Code
 from flaregate_wire.states import State
@@ -235,3 +235,11 @@ async def artifact(request: Request, who: User, job: str, name: str) -> Response
     """Download an artifact: the answer redirects to a presigned URL."""
     view, transfer = await service_of(request).artifact(who.tenant, job, name)
     return RedirectResponse(transfer.url, 307, {"ETag": f'"{view.sha256}"', "Cache-Control": "no-store"})
+
+
+@router.delete("/cache", response_model=CacheRemoved, responses=problems(Code.INVALID_REQUEST))
+async def forget(
+    request: Request, who: User, job: Annotated[str, Query(description="The job that made it; it may be gone.")]
+) -> Response:
+    """Remove from the cache all that the attempts of a job have made, and say how much it was."""
+    return answer(await service_of(request).cache.forget(who.tenant, job))

@@ -30,14 +30,14 @@ _EXAMPLE = {"sha256": "sha256:" + "0" * 64, "size": 1024, "media_type": "applica
 )
 async def offer(request: Request, who: User) -> Response:
     """Say whether something is staged already, or where to send it."""
-    found = await service_of(request).offer(who.tenant, await read(request, BlobOffer))
+    found = await service_of(request).staging.offer(who.tenant, await read(request, BlobOffer))
     return answer(found, 200 if found.exists else 201)
 
 
 @router.post("/blobs/{sha256}:complete", status_code=204, responses=problems(Code.NOT_FOUND, Code.BLOB_MISMATCH))
 async def complete(request: Request, who: User, sha256: str) -> Response:
     """Check what was sent, and make it known by its sum."""
-    await service_of(request).complete(who.tenant, sha256)
+    await service_of(request).staging.complete(who.tenant, sha256)
     return Response(status_code=204)
 
 

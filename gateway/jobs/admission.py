@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from pydantic import ValidationError
 
-from flaregate_wire.definitions import JobDefinition, JoinNode, Signature
+from flaregate_wire.definitions import JobDefinition, JoinNode, ModelNode, Signature
 from flaregate_wire.jobs import PlanView, Progress
 from flaregate_wire.planning import faults, plan
 from flaregate_wire.problems import Fault
@@ -59,7 +59,7 @@ def _signed(definition: JobDefinition) -> JobDefinition:
     """Fill in the signatures of nodes that are named by import path only; what is unknown the head checks."""
     nodes = tuple(
         node
-        if isinstance(node, JoinNode) or node.signature is not None or node.import_ is None
+        if isinstance(node, JoinNode | ModelNode) or node.signature is not None or node.import_ is None
         else node.model_copy(update={"signature": catalogue().get(node.import_)})
         for node in definition.pipeline.nodes
     )
@@ -101,6 +101,7 @@ def admit(definition: JobDefinition, platform: Capabilities, tenant: str, now: d
         cluster=choose(definition.resources, counts, platform),
         timeout=definition.limits.timeout,
         retries=definition.limits.retries,
+        cache=definition.cache,
         progress=Progress(total=counts.tasks),
         timeline={"queued": now},
     )

@@ -1,19 +1,62 @@
 """Takes in what containers report: each event once and in order, whatever is repeated or comes late. Pure."""
 
+import re
 from dataclasses import replace
 from datetime import datetime
 
-from flaregate_wire.attempts import EventBatch
-from flaregate_wire.events import EVENT_BYTES, AttemptEvent, Event, LogEvent, OutcomeEvent, ProgressEvent, encode
+from flaregate_wire.attempts import CommittedArtifact, EventBatch
+from flaregate_wire.events import (
+    EVENT_BYTES,
+    ArtifactEvent,
+    AttemptEvent,
+    Event,
+    LogEvent,
+    OutcomeEvent,
+    ProgressEvent,
+    encode,
+)
 from flaregate_wire.jobs import Progress
 from gateway.jobs.errors import InvalidRequest, SequenceGap, TooLarge
 from gateway.jobs.moves import Move, live
 from gateway.jobs.records import AttemptRecord, JobRecord, Segment
 
+_CACHED = re.compile(r"cache/([0-9a-f]{64})")
+
 
 def prefix(job: JobRecord, attempt: AttemptRecord) -> str:
-    """Under which the attempt's objects lie in the store; it may write nowhere else."""
+    """Under which the attempt's objects lie in the store; they go with the job."""
     return f"tenants/{job.tenant}/jobs/{job.id}/attempts/{attempt.number}/"
+
+
+def cache_prefix(job: JobRecord, attempt: AttemptRecord) -> str:
+    """Under which lies what the attempt has put into the cache; it outlives the job."""
+    return f"tenants/{job.tenant}/cache/{job.project}/{attempt.id}/"
+
+
+def place(job: JobRecord, attempt: AttemptRecord, name: str) -> tuple[str, str | None]:
+    """The key of an object that the attempt wants to write, and the sum that it must have; it may write nowhere else.
+
+    An object of the cache is named by its sum, `cache/` and 64 hexadecimal digits, so that no other bytes can be there.
+    """
+    if not name.startswith("cache/"):
+        return prefix(job, attempt) + name, None
+    check_keeps(job)
+    named = _CACHED.fullmatch(name)
+    if named is None:
+        raise InvalidRequest(f"{name!r} is not `cache/` and the 64 hexadecimal digits of a sha256")
+    return cache_prefix(job, attempt) + named[1], f"sha256:{named[1]}"
+
+
+def check_keeps(job: JobRecord) -> None:
+    """Raise InvalidRequest if the job may put nothing into the cache."""
+    if job.cache != "on":
+        raise InvalidRequest(f"this job's cache is {job.cache!r}: it keeps nothing")
+
+
+def check_own(item: ArtifactEvent | CommittedArtifact, start: str) -> None:
+    """Raise InvalidRequest for an artifact that is not under the attempt's own prefix."""
+    if not item.key.startswith(start):
+        raise InvalidRequest(f"the artifact {item.name!r} is not under the attempt's own prefix")
 
 
 def take_in(job: JobRecord, attempt: AttemptRecord | None, index: int, batch: EventBatch, now: datetime) -> Move:
@@ -31,6 +74,7 @@ def take_in(job: JobRecord, attempt: AttemptRecord | None, index: int, batch: Ev
     attempt = replace(attempt, renewed=now, expected={**attempt.expected, index: expected + len(new)})
     events: list[Event] = []
     segments: list[Segment] = []
+    artifacts: dict[str, CommittedArtifact] = {}
     for number, reported in enumerate(new, start=expected):
         event = reported.model_copy(update={"id": None, "attempt": attempt.number})
         if len(encode(event)) > EVENT_BYTES:
@@ -38,8 +82,11 @@ def take_in(job: JobRecord, attempt: AttemptRecord | None, index: int, batch: Ev
         job, attempt = _follow(job, attempt, event)
         if isinstance(event, LogEvent):
             segments.append(_segment(job, attempt, event))
+        elif isinstance(event, ArtifactEvent):
+            check_own(event, prefix(job, attempt))
+            artifacts[event.name] = CommittedArtifact.model_validate(event.model_dump())
         events.append(event)
-    return Move(job, attempt, tuple(events), tuple(segments))
+    return Move(job, attempt, tuple(events), tuple(segments), tuple(artifacts.values()))
 
 
 def _follow(job: JobRecord, attempt: AttemptRecord, event: Event) -> tuple[JobRecord, AttemptRecord]:

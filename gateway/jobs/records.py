@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -73,6 +74,7 @@ class JobRecord:
     cluster: Cluster
     timeout: float
     retries: int
+    cache: Literal["on", "off", "read"] = "on"
     reason: Reason | None = None
     message: str | None = None
     wish: Reason | None = None

@@ -1,4 +1,4 @@
-"""Jobs in an SQL database. The one module with queries; plain SQLAlchemy Core, no dialect's own words."""
+"""Jobs in an SQL database: all queries but the cache's. Plain SQLAlchemy Core, no dialect's own words."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from flaregate_wire.model import rfc3339
 from flaregate_wire.states import State
 from gateway.jobs import tables as t
 from gateway.jobs.batches import Batch, batch_of
+from gateway.jobs.cache_index import CacheIndex
 from gateway.jobs.database import Database
 from gateway.jobs.moves import Move
 from gateway.jobs.records import ATTEMPT, JOB, Answer, AttemptRecord, Blob, JobRecord, Segment
@@ -48,6 +49,7 @@ class SqlRepository:
 
     def __init__(self, url: str) -> None:
         self._database = Database(url)
+        self.cache = CacheIndex(self._database)
         self._listeners: list[Callable[[Written], None]] = []
 
     def listen(self, listener: Callable[[Written], None]) -> None:
@@ -133,9 +135,15 @@ class SqlRepository:
         return tuple(row.id for row in await self._rows(query))
 
     async def remove(self, job: str) -> None:
-        """Forget a job that has ended; one that is not there is a success."""
-        statement = delete(t.jobs).where(t.jobs.c.id == job, t.jobs.c.active.is_(False))
-        await self._database.write(lambda connection: connection.execute(statement).close())
+        """Forget a job that has ended, and blobs that are its artifacts; one that is not there is a success."""
+        ended = delete(t.jobs).where(t.jobs.c.id == job, t.jobs.c.active.is_(False))
+        left = select(t.artifacts.c.key).where(t.artifacts.c.job == job)
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(t.blobs).where(t.blobs.c.key.in_(left)))
+            connection.execute(ended)
+
+        await self._database.write(work)
 
     async def events(self, job: str, after: int, size: int) -> tuple[Batch, ...]:
         """Events after an id, in batches of about `size` bytes together (one batch at least)."""
@@ -174,7 +182,10 @@ class SqlRepository:
         return {row.sha256: Blob(*tuple(row)) for row in await self._rows(query)} if sums else {}
 
     async def keep_blob(self, blob: Blob) -> Blob:
-        """Keep a blob's place, or that it is complete; gives what is kept, which may be an earlier offer's."""
+        """Keep a blob's place, or that it is complete; gives what is kept, which may be an earlier offer's.
+
+        What is complete at one place takes the place of an offer that is not.
+        """
         c = t.blobs.c
         where = (c.tenant == blob.tenant, c.sha256 == blob.sha256)
 
@@ -184,9 +195,11 @@ class SqlRepository:
                 values = {column.name: getattr(blob, column.name) for column in t.blobs.columns}
                 connection.execute(insert(t.blobs), values)
                 return blob
-            if blob.complete:
-                connection.execute(update(t.blobs).where(*where).values(complete=True))
-            return replace(Blob(*tuple(row)), complete=row.complete or blob.complete)
+            kept = Blob(*tuple(row))
+            if not blob.complete or kept.complete:
+                return kept
+            connection.execute(update(t.blobs).where(*where).values(complete=True, key=blob.key))
+            return replace(kept, complete=True, key=blob.key)
 
         return await self._database.write(work)
 
@@ -292,4 +305,6 @@ def _keep_parts(connection: Connection, job: JobRecord, move: Move) -> None:
         ]
         connection.execute(insert(t.segments), rows)
     if move.artifacts:
+        names = [artifact.name for artifact in move.artifacts]  # the same again, or a later attempt's
+        connection.execute(delete(t.artifacts).where(t.artifacts.c.job == job.id, t.artifacts.c.name.in_(names)))
         connection.execute(insert(t.artifacts), [{**artifact.model_dump(), **owner} for artifact in move.artifacts])

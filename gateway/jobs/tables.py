@@ -111,3 +111,34 @@ idempotency = Table(
     Column("body", String(80), nullable=False),
     Column("view", LargeBinary, nullable=False),
 )
+
+cache_objects = Table(
+    "cache_objects",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("tenant", String(64), nullable=False),
+    Column("project", String(40), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(80), nullable=False),
+    Column("job", String(64), nullable=False),
+    Column("attempt", String(80), nullable=False),
+    Column("created", String(32), nullable=False),
+    Column("used", String(32), nullable=False),
+    Index("cache_objects_by_job", "tenant", "job"),
+    Index("cache_objects_by_key", "key", unique=True),
+    Index("cache_objects_by_use", "used"),
+)
+"""Segments and large results alike. They outlive their jobs."""
+
+cache_shelves = Table(
+    "cache_shelves",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("project", String(40), primary_key=True),
+    Column("shelf", Text, primary_key=True),
+    Column("object", Integer, primary_key=True),
+    ForeignKeyConstraint(["object"], ["cache_objects.id"], ondelete="CASCADE"),
+    Index("cache_shelves_by_object", "object"),
+)
+"""Which segments have results of which shelf."""

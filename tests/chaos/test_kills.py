@@ -92,7 +92,7 @@ def test_a_stream_goes_on_over_a_killed_gateway(own_gateway):
 
 def test_a_killed_head_ends_the_attempt_as_head_lost_and_leaves_nothing(own_gateway):
     with own_gateway.client() as client:
-        job = submit(client)
+        job = submit(client, retries=0)
         first_outcome(job)
         start = time.monotonic()
         supervisor(job.id, 0).kill()
@@ -108,7 +108,7 @@ def test_a_killed_head_ends_the_attempt_as_head_lost_and_leaves_nothing(own_gate
 
 def test_a_retry_after_a_killed_head_succeeds(own_gateway):
     with own_gateway.client() as client:
-        job = submit(client, count=6, retries=1)
+        job = submit(client, count=6)
         first_outcome(job)
         supervisor(job.id, 0).kill()
         view = job.wait(timeout=90)
@@ -164,7 +164,7 @@ def test_cancel_of_code_that_ignores_sigterm(own_gateway):
 
 def test_gateway_and_head_killed_together_leave_nothing_after_the_restart(own_gateway):
     with own_gateway.client() as client:
-        job = submit(client)
+        job = submit(client, retries=0)
         first_outcome(job)
         own_gateway.kill()
         supervisor(job.id, 0).kill()

@@ -28,27 +28,27 @@ TOKEN = "the-owners-token"
 class Deployed:
     """The parts of one gateway, on a folder that can outlive it."""
 
-    def __init__(self, folder, launcher, **pace):
+    def __init__(self, folder, launcher, url=URL, cache_bytes=10**9, **pace):
         self.launcher = launcher
         self.keys = Keys(b"s" * 32)
         clock = launcher.clock
         self.clock = clock
-        self.signer = UrlSigner(b"s" * 32, URL, 900, clock)
+        self.signer = UrlSigner(b"s" * 32, url, 900, clock)
         self.store = FolderStore(folder / "store", self.signer.sign)
         self.repository = SqlRepository(f"sqlite:///{folder / 'gateway.db'}")
-        self.service = Service(self.repository, self.store, launcher, self.keys, Times(60, 60, 900), clock)
+        self.service = Service(self.repository, self.store, launcher, self.keys, Times(60, 60, 900), cache_bytes, clock)
         rules = Rules(launch_timeout=120, grace=5, linger=0, lease=60, since=clock())
         cadence = Cadence(tick=0.01, reap=0.05)
         self.reconciler = Reconciler(
-            self.repository, launcher, self.keys, self.service.change, rules, cadence, URL, clock
+            self.repository, launcher, self.keys, self.service.change, rules, cadence, url, clock
         )
         self.service.stirred = self.reconciler.nudge
         pace = Pace(**({"heartbeat": 15, "age": 240} | pace))
         parts = Parts(self.service, self.store, self.signer, Identity(TOKEN, self.keys), pace)
         self.app = create(parts)
-        self.anonymous = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=URL)
+        self.anonymous = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=url)
         self.http = httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.app), base_url=URL, headers={"Authorization": f"Bearer {TOKEN}"}
+            transport=httpx.ASGITransport(self.app), base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}
         )
         self._work = None
 

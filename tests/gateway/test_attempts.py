@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 
-from tests.doubles import Container, outcome, progress
+from tests.doubles import TIME, Container, outcome, progress
 
 
 async def test_the_whole_way(gateway):
@@ -83,7 +83,7 @@ async def test_orders_say_what_each_role_needs(gateway, definition):
 
 
 async def test_a_second_boot_of_the_head_means_that_the_first_is_lost(gateway):
-    job = await gateway.submit()
+    job = await gateway.submit(limits={"retries": 0})
     head = await gateway.head(job)
     again = Container(gateway.anonymous, head.attempt, head.bootstrap, 0, "boot-2")
     assert (await again.order()).json()["code"] == "boot_conflict"
@@ -178,3 +178,40 @@ async def test_events_over_the_limit_are_refused_and_named(gateway):
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
     assert "65536" in answer.json()["detail"]
     assert (await head.send(outcome(0))).json()["acknowledged"] == 1
+
+
+async def test_a_reported_artifact_can_be_read_at_once(gateway):
+    job = await gateway.submit()
+    head = await gateway.head(job)
+    reported = await artifact(head, "blocks/0", b"the first block")
+    assert (await head.send(reported)).status_code == 200
+    (listed,) = (await gateway.http.get(f"/v1/jobs/{job}/artifacts")).json()["artifacts"]
+    assert (listed["name"], listed["size"]) == ("blocks/0", 15)
+    again = await artifact(head, "blocks/0", b"the same, written anew", "blocks/0-2")
+    assert (await head.send(again, again)).status_code == 200
+    committed = {name: again[name] for name in ("name", "key", "media_type", "size", "sha256")}
+    assert (await head.commit(artifacts=[committed])).status_code == 204
+    await gateway.ended(job)
+    (listed,) = (await gateway.http.get(f"/v1/jobs/{job}/artifacts")).json()["artifacts"]
+    assert listed["size"] == 22
+    names = [event["name"] for event in await gateway.events(job) if event["type"] == "artifact"]
+    assert names == ["blocks/0"] * 3
+
+
+async def test_a_reported_artifact_is_the_attempts_own_and_there(gateway):
+    job = await gateway.submit()
+    head = await gateway.head(job)
+    reported = await artifact(head, "a", b"12345")
+    for change, code in (({"size": 6}, "blob_mismatch"), ({"key": reported["key"] + "x"}, "not_found")):
+        assert (await head.send(reported | change)).json()["code"] == code
+    other = await gateway.submit()
+    foreign = await artifact(await gateway.head(other), "a", b"12345")
+    assert (await head.send(foreign)).json()["code"] == "invalid_request"
+    assert (await gateway.http.get(f"/v1/jobs/{job}/artifacts")).json()["artifacts"] == []
+
+
+async def artifact(head, name, data, path=None):
+    key = await head.write(f"artifacts/{path or name}", data)
+    sha256 = "sha256:" + hashlib.sha256(data).hexdigest()
+    about = {"name": name, "key": key, "media_type": "application/x-npy", "size": len(data), "sha256": sha256}
+    return {"type": "artifact", "time": TIME, **about}

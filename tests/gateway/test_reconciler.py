@@ -123,7 +123,7 @@ async def test_a_terminal_state_waits_until_the_platform_says_that_all_is_gone(d
 
 
 async def test_a_lost_head_ends_the_attempt_and_its_workers(gateway):
-    job = await gateway.submit()
+    job = await gateway.submit(limits={"retries": 0})
     head = await gateway.head(job)
     await head.log(b"the last line\n")
     gateway.launcher.end(f"{job}-1", 0, -9)
@@ -145,7 +145,7 @@ async def test_a_dead_worker_ends_nothing(gateway):
 
 
 async def test_a_retry_is_a_new_attempt_and_the_old_one_is_fenced(gateway):
-    job = await gateway.submit(limits={"retries": 1, "timeout": 600})
+    job = await gateway.submit(limits={"timeout": 600})
     first = await gateway.head(job)
     gateway.launcher.end(f"{job}-1", 0, 137)
     second = await gateway.head(job, number=2)
@@ -185,7 +185,7 @@ async def test_a_launch_that_failed_or_whose_answer_was_lost(deploy, launches):
 
 async def test_what_never_starts_has_a_deadline(deploy):
     gateway = deploy(SlowLauncher())
-    job = await gateway.submit()
+    job = await gateway.submit(limits={"retries": 0})
     await gateway.in_state(job, "launching")
     await asyncio.sleep(0.05)
     gateway.clock.pass_by(121)

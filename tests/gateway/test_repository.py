@@ -4,16 +4,20 @@ import asyncio
 import json
 import sqlite3
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, insert, inspect
 
 from gateway.jobs import migrations, moves
+from gateway.jobs.cache_index import Scope
 from gateway.jobs.repository import SqlRepository
 from gateway.jobs.tables import metadata
 from tests.gateway.test_decisions import NOW, job
+
+SUM = "sha256:" + "0" * 64
 
 
 def test_the_migrations_make_the_tables():
@@ -23,6 +27,25 @@ def test_the_migrations_make_the_tables():
         migrations.upgrade(connection)
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
+
+
+async def test_a_database_of_the_first_schema_is_taken_up(tmp_path):
+    path = tmp_path / "a.db"
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(migrations.__path__[0]))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        assert not inspect(connection).has_table("cache_objects")
+        row = {"tenant": "default", "sha256": SUM, "size": 1, "media_type": "a/b", "key": "tenants/default/blobs/1"}
+        connection.execute(insert(metadata.tables["blobs"]), row | {"complete": True})
+    engine.dispose()
+    repository = SqlRepository(f"sqlite:///{path}")
+    assert (await repository.blobs("default", [SUM]))[SUM].key == "tenants/default/blobs/1"
+    assert await repository.cache.segments(Scope("default", "default"), ["a shelf"], NOW) == ()
+    repository.close()
 
 
 def test_head_is_the_newest_migration():

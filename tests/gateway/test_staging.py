@@ -62,7 +62,7 @@ async def test_knowing_a_sum_gives_another_tenant_nothing(still):
     (transfer,) = (await still.http.post("/v1/blobs", json=OFFER)).json()["upload"]
     await put(still, transfer, DATA)
     await still.http.post(f"/v1/blobs/{SUM}:complete")
-    other = await still.service.offer("other", BlobOffer(**OFFER))
+    other = await still.service.staging.offer("other", BlobOffer(**OFFER))
     assert other.exists is False
     assert "/tenants/other/" in other.upload[0].url
 

@@ -1,0 +1,197 @@
+"""What the containers of an attempt ask for: their order, the head's address, events, places for objects, the end."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from flaregate_wire.attempts import (
+    BatchAnswer,
+    CommittedArtifact,
+    EventBatch,
+    HeadAddress,
+    Manifest,
+    ObjectsAnswer,
+    ObjectsRequest,
+    Order,
+    Rendezvous,
+    TrustScope,
+)
+from flaregate_wire.definitions import JobDefinition
+from flaregate_wire.events import ArtifactEvent
+from gateway.jobs import intake, moves
+from gateway.jobs.errors import AttemptOver, BlobMismatch, BootConflict, InvalidRequest
+from gateway.jobs.feed import Feed
+from gateway.jobs.keys import Container, Keys
+from gateway.jobs.moves import Move
+from gateway.jobs.records import AttemptRecord, JobRecord
+from gateway.jobs.repository import SqlRepository
+from gateway.stores.base import Expected, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds that the service grants."""
+
+    lease: float
+    join: float
+    url_age: float
+
+
+class Containers:
+    """The containers' side of one gateway's jobs. Every method takes the container that asks."""
+
+    def __init__(
+        self,
+        repository: SqlRepository,
+        store: Store,
+        keys: Keys,
+        times: Times,
+        feed: Feed,
+        stir: Callable[[str], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._repository = repository
+        self._store = store
+        self._keys = keys
+        self._times = times
+        self._feed = feed
+        self._stir = stir
+        self._now = clock
+
+    async def order(self, attempt: str, index: int, boot: str) -> Order:
+        """The order of a container; its first boot has it and may ask again."""
+        job = _job_of(attempt)
+
+        def how(record: JobRecord, last: AttemptRecord | None) -> Move | None:
+            if index >= record.cluster.instances:
+                raise InvalidRequest(f"there is no container {index}; the cluster has {record.cluster.instances}")
+            return moves.boot(record, _own(last, attempt), index, boot, self._now())
+
+        await self._repository.change(job, how)
+        current = await self._repository.current(job)
+        if current is None:
+            raise AttemptOver
+        record, last = current
+        self._stir(job)
+        own = _own(last, attempt)
+        if own is not None and own.boots.get(index, boot) != boot:
+            raise BootConflict  # of a head: the attempt is lost with its first boot
+        live = moves.live(record, own)
+        return await self._order(record, live, index, boot)
+
+    async def _order(self, record: JobRecord, attempt: AttemptRecord, index: int, boot: str) -> Order:
+        definition = JobDefinition.model_validate_json(await self._repository.definition(record.id))
+        staged = await self._repository.blobs(record.tenant, tuple(definition.blobs())) if index == 0 else {}
+        return Order(
+            job=record.id,
+            attempt=attempt.id,
+            number=attempt.number,
+            index=index,
+            role="head" if index == 0 else "worker",
+            token=self._keys.token(Container(attempt.id, index, boot)),
+            lease=self._times.lease,
+            deadline=(record.started or record.created) + timedelta(seconds=record.timeout),
+            join_deadline=self._times.join,
+            cluster=record.cluster,
+            ray_token=self._keys.ray(attempt.id),
+            trust_scope=TrustScope(tenant=record.tenant, project=record.project),
+            definition=definition if index == 0 else None,
+            blobs={name: self._store.presign("GET", blob.key) for name, blob in staged.items()},
+        )
+
+    async def register(self, who: Container, head: HeadAddress) -> None:
+        """The head says where it listens."""
+        await self._repository.change(
+            _job_of(who.attempt), lambda record, last: moves.register(record, _boot(last, who), head)
+        )
+
+    async def rendezvous(self, who: Container, seconds: float, until: Literal["head", "done"]) -> Rendezvous:
+        """Where the head is, or word that the attempt is over; at the latest after `seconds`."""
+        job = _job_of(who.attempt)
+        channel = self._feed.join(job)
+        answer = Rendezvous()
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    woken = channel.woken
+                    current = await self._repository.current(job)
+                    try:
+                        live = moves.live(current[0], _boot(current[1], who)) if current else None
+                    except AttemptOver:
+                        live = None
+                    if live is None or live.verdict is not None:
+                        return Rendezvous(done=True)
+                    answer = Rendezvous(head=live.head)
+                    if (until == "head" and live.head is not None) or not seconds:
+                        return answer
+                    await woken.wait()
+        except TimeoutError:
+            return answer
+        finally:
+            self._feed.leave(job)
+
+    async def take(self, who: Container, batch: EventBatch) -> BatchAnswer:
+        """Take events in, renew the lease, pass wishes on."""
+        for event in batch.events:
+            if isinstance(event, ArtifactEvent):
+                await self._check_written(event)
+        written = await self._repository.change(
+            _job_of(who.attempt),
+            lambda record, last: intake.take_in(record, _boot(last, who), who.index, batch, self._now()),
+        )
+        if written is None or written.attempt is None:
+            raise AttemptOver
+        verdict = written.attempt.verdict
+        unwanted = written.job.wish is not None or (verdict is not None and not verdict.committed)
+        return BatchAnswer(
+            acknowledged=written.attempt.expected.get(who.index, 0), lease=self._times.lease, cancel=unwanted
+        )
+
+    async def objects(self, who: Container, asked: ObjectsRequest) -> ObjectsAnswer:
+        """Presigned requests under the attempt's own prefixes; those of the cache take the bytes they name alone."""
+        record, attempt = await self.live(who)
+        places = (intake.place(record, attempt, name) for name in asked.put)
+        return ObjectsAnswer(
+            put=tuple((key, self._store.presign("PUT", key, Expected(sha256=sha256))) for key, sha256 in places)
+        )
+
+    async def commit(self, who: Container, manifest: Manifest) -> None:
+        """Take the manifest, if what it names is there and under the attempt's own prefix."""
+        record, attempt = await self.live(who)
+        start = intake.prefix(record, attempt)
+        for item in manifest.artifacts:
+            intake.check_own(item, start)
+            await self._check_written(item)
+        await self._repository.change(
+            record.id, lambda job, last: moves.commit(job, _boot(last, who), manifest, self._now())
+        )
+        self._stir(record.id)
+
+    async def _check_written(self, item: ArtifactEvent | CommittedArtifact) -> None:
+        if (await self._store.head(item.key)).size != item.size:
+            raise BlobMismatch(f"the artifact {item.name!r} is not {item.size} bytes long")
+
+    async def live(self, who: Container) -> tuple[JobRecord, AttemptRecord]:
+        """The job and attempt of a container that may still write. Raises AttemptOver or BootConflict."""
+        current = await self._repository.current(_job_of(who.attempt))
+        if current is None:
+            raise AttemptOver
+        return current[0], moves.live(current[0], _boot(current[1], who))
+
+
+def _job_of(attempt: str) -> str:
+    return attempt.rpartition("-")[0]
+
+
+def _own(last: AttemptRecord | None, attempt: str) -> AttemptRecord | None:
+    """The last attempt if it is the one that asks; an older one is over."""
+    return last if last is not None and last.id == attempt else None
+
+
+def _boot(last: AttemptRecord | None, who: Container) -> AttemptRecord | None:
+    own = _own(last, who.attempt)
+    if own is not None and own.boots.get(who.index) != who.boot:
+        raise BootConflict
+    return own
