@@ -13,16 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-
-from pydantic import Field, JsonValue, TypeAdapter
+from typing import Any, TypeVar
 
 from flaregate.encoding import is_estimator
 from flaregate.fitted_file import MEDIA_TYPE, FittedNode, write
+from flaregate.notes import ArtifactNote, MetricsNote, Note
 from flaregate.payload import Staged, encode_data
 from flaregate.settings import outbox
 from flaregate.values import encode_value
-from flaregate_wire.model import PeerModel
 
 Thing = TypeVar("Thing")
 
@@ -30,29 +28,6 @@ candidate: ContextVar[int | None] = ContextVar("candidate", default=None)
 """The cell that runs here."""
 _NAME = re.compile(r"[\w.-][\w. -]{0,79}")
 _PAUSE = 0.02
-
-
-class ArtifactNote(PeerModel):
-    """Something to keep."""
-
-    kind: Literal["artifact"] = "artifact"
-    name: str
-    file: str
-    media_type: str
-
-
-class MetricsNote(PeerModel):
-    """Figures of a step."""
-
-    kind: Literal["metrics"] = "metrics"
-    candidate: int
-    step: int
-    values: dict[str, JsonValue]
-
-
-NOTE: TypeAdapter[ArtifactNote | MetricsNote] = TypeAdapter(
-    Annotated[ArtifactNote | MetricsNote, Field(discriminator="kind")]
-)
 
 
 @contextmanager
@@ -84,7 +59,7 @@ def artifact(name: str, path_or_object: Thing) -> Thing:
         note_id = _note_id(number)
         data = folder / f"{note_id}.data"
         media_type = _write(path_or_object, data)
-        _put(folder, note_id, ArtifactNote(name=f"{name}-{number}", file=data.name, media_type=media_type))
+        _put(folder, note_id, ArtifactNote(name=f"{name}-{number}", media_type=media_type))
     return path_or_object
 
 
@@ -131,7 +106,7 @@ def _write(given: Any, path: Path) -> str:
     return item.media_type
 
 
-def _put(folder: Path, note_id: str, note: ArtifactNote | MetricsNote) -> None:
+def _put(folder: Path, note_id: str, note: Note) -> None:
     draft = folder / f".{note_id}"
     draft.write_bytes(note.model_dump_json().encode())
     draft.rename(folder / f"{note_id}.json")

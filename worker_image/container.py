@@ -8,6 +8,7 @@ from flaregate_wire.attempts import Order
 from flaregate_wire.events import AttemptEvent, AttemptPhase, LogEvent
 from worker_image.gateway_link import GatewayLink
 from worker_image.logs import ContainerLog
+from worker_image.outbox import Outbox
 from worker_image.ray_cluster import ray_environment, start_command
 from worker_image.reporting import Reporter
 from worker_image.settings import Settings
@@ -26,10 +27,14 @@ class Container:
         self.blobs = scratch / "blobs"
         self.artifacts = scratch / "artifacts"
         self.ray_temp = scratch / "r"
-        temp = scratch / "tmp"
-        for folder in (self.blobs, self.artifacts, temp):
+        temp, outbox = scratch / "tmp", scratch / "outbox"
+        for folder in (self.blobs, self.artifacts, temp, outbox):
             folder.mkdir()
-        self.environment = ray_environment(settings.child_environment, order.ray_token, temp)
+        self.outbox = Outbox(outbox, link, reporter, self.log.write, attempt=order.number, patience=order.lease)
+        self.environment = {
+            **ray_environment(settings.child_environment, order.ray_token, temp),
+            "FLAREGATE_OUTBOX": str(outbox),
+        }
 
     def reached(self, phase: AttemptPhase) -> None:
         """Report that this container has reached a phase now."""

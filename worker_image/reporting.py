@@ -35,6 +35,7 @@ class Reporter:
         self._bytes = 0
         self._first = 0
         self._changed = asyncio.Event()
+        self._answered = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
         self._room = asyncio.Event()
@@ -57,6 +58,12 @@ class Reporter:
     async def settled(self) -> None:
         """Wait until every event taken in has been acknowledged."""
         await self._settled.wait()
+
+    async def delivered(self) -> None:
+        """Wait until every event taken in until now has been acknowledged; later ones are not waited for."""
+        end = self._first + len(self._queue)
+        while self._first < end:
+            await self._answered.wait()
 
     async def run(self) -> None:
         """Ship until cancelled. Raises LeaseLost, AttemptOver or Refused."""
@@ -83,6 +90,8 @@ class Reporter:
         for _ in range(answer.acknowledged - self._first):
             self._bytes -= len(self._queue.popleft())
         self._first = max(self._first, answer.acknowledged)
+        self._answered.set()
+        self._answered = asyncio.Event()
         self._lease = answer.lease
         if self._queue:
             self._changed.set()

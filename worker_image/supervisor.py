@@ -66,7 +66,8 @@ async def _follow(container: Container, flow: Head | Worker, cancelled: asyncio.
     """Run the flow to its end, unless the lease, the attempt or a wish ends it first."""
     main_task = asyncio.create_task(_to_the_end(container, flow))
     wish = asyncio.create_task(cancelled.wait())
-    tasks = {main_task, wish, *map(asyncio.create_task, (container.reporter.run(), container.log.run()))}
+    ways = (container.reporter.run(), container.log.run(), container.outbox.run())
+    tasks = {main_task, wish, *map(asyncio.create_task, ways)}
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if wish in done:
@@ -90,6 +91,7 @@ async def _follow(container: Container, flow: Head | Worker, cancelled: asyncio.
 
 async def _to_the_end(container: Container, flow: Head | Worker) -> None:
     manifest = await flow.run()
+    await container.outbox.flush()
     await insist(container.log.flush, patience=container.order.lease)
     await container.reporter.settled()
     if manifest is not None:
@@ -100,6 +102,7 @@ async def _last_words(container: Container, flow: Head | Worker) -> None:
     await flow.end(_GRACE_SECONDS)
     try:
         async with asyncio.timeout(_LAST_WORDS_SECONDS):
+            await container.outbox.flush()
             await container.log.flush()
             await container.reporter.settled()
     except (TimeoutError, LinkError):

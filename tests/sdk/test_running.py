@@ -11,6 +11,7 @@ from sklearn.svm import SVC
 import flaregate as fg
 from flaregate import fitted, running
 from flaregate.fitted_file import MEDIA_TYPE
+from flaregate.notes import NOTE
 
 
 @pytest.fixture
@@ -20,7 +21,9 @@ def outbox(tmp_path, monkeypatch):
 
 
 def notes(folder):
-    return [running.NOTE.validate_json(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
+    return [
+        (NOTE.validate_json(path.read_bytes()), path.with_suffix(".data")) for path in sorted(folder.glob("*.json"))
+    ]
 
 
 def test_outside_a_job_both_return_and_do_nothing(tmp_path):
@@ -45,11 +48,11 @@ def test_a_file_and_an_object_are_left_under_the_cells_number(outbox, tmp_path_f
         assert fg.artifact("notes", str(file)) == str(file)
         fg.artifact("rows", np.arange(3))
         fg.artifact("model", model)
-    text, rows, kept = notes(outbox)
-    assert (text.name, text.media_type, (outbox / text.file).read_text()) == ("notes-7", "text/plain", "words")
-    assert np.load(outbox / rows.file).tolist() == [0, 1, 2]
+    (text, words), (_, rows), (kept, state) = notes(outbox)
+    assert (text.name, text.media_type, words.read_text()) == ("notes-7", "text/plain", "words")
+    assert np.load(rows).tolist() == [0, 1, 2]
     assert kept.media_type == MEDIA_TYPE
-    assert fitted.load(outbox / kept.file, trust=True).predict([[1]]).tolist() == [1]
+    assert fitted.load(state, trust=True).predict([[1]]).tolist() == [1]
 
 
 def test_figures(outbox):
@@ -57,7 +60,7 @@ def test_figures(outbox):
         fg.report(3, loss=np.float32(0.5), accuracy=float("nan"), seen=10)
         with pytest.raises(TypeError, match="loss is a str"):
             fg.report(4, loss="low")
-    (note,) = notes(outbox)
+    ((note, _),) = notes(outbox)
     assert (note.candidate, note.step) == (2, 3)
     assert note.values == {"loss": 0.5, "accuracy": {"$float": "nan"}, "seen": 10}
     assert json.loads(next(outbox.glob("*.json")).read_bytes())["kind"] == "metrics"
