@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from flaregate.code_digest import Opaque, look
 from flaregate.errors import Refused
 from flaregate.imports import import_path, resolve
 from flaregate.origin import release_of
@@ -52,20 +53,28 @@ def encode_node(name: str, obj: Any, stage: Stage) -> EstimatorNode | FunctionNo
         source = _source(obj, stage)
     except CannotPack as error:
         raise Refused(f"node {name!r}: {error}") from error
-    shared = {"name": name, **source, "code": _releases(source)}
+    shared = {"name": name, **source}
     if is_estimator(obj):
         return EstimatorNode.model_validate({**shared, "kind": "estimator", "signature": estimator_signature(obj)})
     return FunctionNode.model_validate({**shared, "kind": "function", "signature": function_signature(obj)})
 
 
 def _source(obj: Any, stage: Stage) -> dict[str, Any]:
+    source = _declared(obj, stage) or {"payload": stage(encode_payload(obj))}
+    try:
+        seen = look(obj)
+    except Opaque:
+        return {**source, "code": _releases(source)}
+    by_content = "payload" in source or seen.only_here
+    return {**source, "code": seen.digest if by_content else _releases(source), "only_here": seen.only_here}
+
+
+def _declared(obj: Any, stage: Stage) -> dict[str, Any] | None:
     path = import_path(obj)
     if path is not None:
         return {"import": path}
     found = encode_object(obj, stage) or _encode_splitter(obj, stage)
-    if found is not None:
-        return {"import": found[0], "params": found[1]}
-    return {"payload": stage(encode_payload(obj))}
+    return None if found is None else {"import": found[0], "params": found[1]}
 
 
 def _encode_splitter(obj: Any, stage: Stage) -> tuple[str, dict[str, JsonValue]] | None:
@@ -94,7 +103,7 @@ def _imports(value: JsonValue) -> Iterator[str]:
 
 
 def _releases(source: dict[str, Any]) -> str | None:
-    """The installed distributions whose code a declarative node runs; None for a payload, whose bytes say it all."""
+    """The installed distributions whose code declared source runs; None for a payload."""
     releases = {release_of(path.partition(".")[0].partition(":")[0]) for path in _imports(source)}
     return ", ".join(sorted(release for release in releases if release)) or None
 

@@ -14,17 +14,35 @@ _STDLIB = str(Path(import_module("os").__file__ or "").parent)
 
 
 def is_local(module: ModuleType) -> bool:
-    """Whether a worker cannot be expected to have it: a script, a notebook, a file beside them, an editable install."""
+    """Whether it goes by value, as no worker has it: a script, a notebook, files beside them, an editable install.
+
+    Compiled modules cannot go by value.
+    """
     name = module.__name__
     if name == "__main__":
         return True
-    top = name.partition(".")[0]
     file = getattr(module, "__file__", None)
-    if top in _OURS or top in sys.stdlib_module_names or not isinstance(file, str):
-        return False
-    if file.endswith(tuple(EXTENSION_SUFFIXES)) or file.startswith(_STDLIB):
+    if isinstance(file, str):
+        return is_local_file(name, file) and not file.endswith(tuple(EXTENSION_SUFFIXES))
+    folders = list(getattr(module, "__path__", ()))
+    if folders:
+        return any(is_local_file(name, folder) for folder in folders)
+    return _spec_origin(module) is None and release_of(name) is None and not _is_ours(name)
+
+
+def is_local_file(module: str, file: str) -> bool:
+    """Whether a module's file is neither Python's nor of an installed distribution."""
+    if _is_ours(module) or not Path(file).is_absolute() or file.startswith(_STDLIB):
         return False
     return not any(part in _INSTALLED for part in Path(file).parts)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in _OURS
+
+
+def _spec_origin(module: ModuleType) -> str | None:
+    return getattr(getattr(module, "__spec__", None), "origin", None)
 
 
 @cache

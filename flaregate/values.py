@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from flaregate.code_digest import Opaque, code_digest
 from flaregate.imports import import_path, resolve
 from flaregate.payload import Staged, decode_array, encode_array, encode_payload, unpack
-from flaregate_wire.values import tag_of
+from flaregate_wire.values import payload_of, tag_of
 
 Stage = Callable[[Staged], str]
 """Takes encoded bytes in and gives their `sha256:…`."""
@@ -36,7 +37,16 @@ def encode_value(obj: Any, stage: Stage) -> JsonValue:
         value = encode(obj, stage)
         if value is not None:
             return value
-    return {"$payload": stage(encode_payload(obj))}
+    return _encode_opaque(obj, stage)
+
+
+def _encode_opaque(obj: Any, stage: Stage) -> JsonValue:
+    """A payload with the digest of what it does; without one where that cannot be seen, and it counts by its bytes."""
+    blob = stage(encode_payload(obj))
+    try:
+        return {"$payload": [blob, code_digest(obj)]}
+    except Opaque:
+        return {"$payload": blob}
 
 
 def _encode_dict(obj: dict[Any, Any], stage: Stage) -> JsonValue:
@@ -145,7 +155,7 @@ _DECODE: dict[str, Callable[[Any, Blobs], Any]] = {
     "$scalar": _decode_scalar,
     "$import": lambda body, _: resolve(body),
     "$array": lambda body, blobs: decode_array(blobs(body)),
-    "$payload": lambda body, blobs: unpack(blobs(body)),
+    "$payload": lambda body, blobs: unpack(blobs(payload_of(body))),
     "$node": _decode_node,
     "$dict": lambda body, blobs: {decode_value(key, blobs): decode_value(item, blobs) for key, item in body},
 }

@@ -21,11 +21,12 @@ from sklearn.svm import SVC
 from sklearn.utils import all_estimators
 from sklearn.utils._test_common.instance_generator import _construct_instances
 
+from flaregate.code_digest import code_digest
 from flaregate.encoding import build, encode_code, encode_node
 from flaregate.errors import Refused
 from flaregate.values import decode_value, encode_value, same
 from flaregate_wire.definitions import EstimatorNode
-from flaregate_wire.values import check_value
+from flaregate_wire.values import blobs_of, check_value
 
 
 class Blobs(dict):
@@ -144,6 +145,55 @@ def test_what_does_not_round_trip_is_a_payload(estimator, blobs):
     back = build(node, blobs.__getitem__)
     assert type(back).__name__ == type(estimator).__name__
     assert vars(back).keys() == vars(estimator).keys()
+
+
+def test_what_a_payload_does_is_part_of_its_node(blobs):
+    def node(factor):
+        return encode_node("n", FunctionTransformer(lambda X: X * factor), blobs.stage)
+
+    assert node(2).code.startswith("sha256:")
+    assert node(2).code == node(2).code != node(3).code
+    assert encode_code(lambda parts: parts[0], blobs.stage).code.startswith("sha256:")
+    assert encode_code(make_scorer(mean_squared_error), blobs.stage).code.startswith("sha256:")
+    assert encode_code(KFold(3), blobs.stage).code.startswith("scikit-learn==")
+
+
+def test_a_value_that_is_a_payload_has_the_digest_of_what_it_does(blobs):
+    value = encode_value([lambda X: X + 1, b"x"], blobs.stage)
+    (blob, digest), (other, _) = (item["$payload"] for item in value)
+    assert {blob, other} == set(blobs) == set(blobs_of(value))
+    assert digest == code_digest(lambda X: X + 1) != blob
+    assert decode_value(check_value(value), blobs.__getitem__)[0](1) == 2
+
+
+class Unseen:
+    """It can be pickled, and says of itself nothing but a name."""
+
+    def __reduce__(self):
+        return "UNSEEN"
+
+
+UNSEEN = Unseen()
+
+
+def test_what_no_digest_sees_into_counts_by_its_bytes(blobs):
+    node = encode_node("n", lambda X: (UNSEEN, X), blobs.stage)
+    assert (node.code, node.payload in blobs) == (None, True)
+    assert isinstance(encode_value(UNSEEN, blobs.stage)["$payload"], str)
+
+
+def test_modules_that_only_this_machine_has_are_named(blobs, tmp_path, monkeypatch):
+    (tmp_path / "fg_only_here.py").write_text("LIMIT = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def function(X):
+        import fg_only_here
+
+        return X * fg_only_here.LIMIT
+
+    assert encode_node("n", function, blobs.stage).only_here == ("fg_only_here",)
+    assert encode_node("n", FunctionTransformer(function), blobs.stage).only_here == ("fg_only_here",)
+    assert encode_node("n", lambda X: X, blobs.stage).only_here == ()
 
 
 def test_metadata_requests_are_kept(blobs):

@@ -104,6 +104,58 @@ def test_values_of_another_type_are_other_steps():
     assert len(distinct_steps(made)) == 6
 
 
+SHAS = ["sha256:" + digit * 64 for digit in "0123"]
+
+
+def payload(blob, code=None, **params):
+    return {
+        "name": "a",
+        "kind": "estimator",
+        "payload": SHAS[blob],
+        "params": params,
+        **({"code": code} if code else {}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (payload(0, SHAS[2]), payload(1, SHAS[2]), True),
+        (payload(0, SHAS[2]), payload(0, SHAS[3]), False),
+        (payload(0), payload(1), False),
+        (payload(0, "mine==1"), payload(1, "mine==1"), False),
+        (payload(0, SHAS[2], C=1), payload(1, SHAS[2], C=2), False),
+        (estimator("a", f={"$payload": [SHAS[0], SHAS[2]]}), estimator("a", f={"$payload": [SHAS[1], SHAS[2]]}), True),
+        (estimator("a", f={"$payload": [SHAS[0], SHAS[2]]}), estimator("a", f={"$payload": [SHAS[0], SHAS[3]]}), False),
+        (estimator("a", f={"$payload": SHAS[0]}), estimator("a", f={"$payload": SHAS[1]}), False),
+        (estimator("a", f=[{"$tuple": [{"$payload": [SHAS[0], SHAS[2]]}]}]), estimator("a", f=[{"$tuple": []}]), False),
+        ({**estimator("a"), "only_here": ["mine"]}, {**estimator("a"), "needs": {"num_cpus": 2}}, True),
+        ({**estimator("a"), "stack_cv": 3}, {**estimator("a"), "stack_cv": 4}, False),
+        ({**estimator("a"), "code": "lib==1"}, {**estimator("a"), "code": "lib==2"}, False),
+    ],
+)
+def test_payloads_count_by_what_they_do_where_that_is_known(one, other, equal):
+    digests = [distinct_steps(plan(job([node]))) for node in (one, other)]
+    assert (digests[0] == digests[1]) is equal
+
+
+@pytest.mark.parametrize("field", ["combine", "stack_cv"])
+def test_code_inside_a_node_counts_by_what_it_does_too(field):
+    def steps(blob, code):
+        given = {"payload": SHAS[blob], "code": code}
+        first = {**estimator("a"), **({"stack_cv": given} if field == "stack_cv" else {})}
+        last = {**join("both", "a", "b"), **({"combine": given} if field == "combine" else {})}
+        return distinct_steps(plan(job([first, estimator("b"), last], scoring="accuracy")))
+
+    assert steps(0, SHAS[2]) == steps(1, SHAS[2]) != steps(1, SHAS[3])
+
+
+def test_axis_values_of_equal_code_are_one_step():
+    values = [{"$payload": [SHAS[0], SHAS[2]]}, {"$payload": [SHAS[1], SHAS[2]]}, {"$payload": [SHAS[1], SHAS[3]]}]
+    made = plan(job([estimator("a")], (), [("a", "f", values)]))
+    assert (len(made), made.counts().steps, len(distinct_steps(made))) == (3, {"a": 2}, 2)
+
+
 def test_values_that_stand_twice_are_two_candidates_and_one_step():
     made = plan(job([estimator("a")], (), [("a", "n", [1, 1])]))
     assert (len(made), made.counts().steps) == (2, {"a": 1})
@@ -172,7 +224,8 @@ def test_counts_by_arithmetic_equal_counts_by_listing(definition):
     listed = list(made)
     assert len(listed) == len(made)
     assert [candidate.index for candidate in listed] == list(range(len(made)))
-    assert sum(made.counts().steps.values()) == len(distinct_steps(made))
+    steps = {(step.node, step.digest) for candidate in made for step in made.steps(candidate)}
+    assert sum(made.counts().steps.values()) == len(steps)
 
 
 @given(dags())
