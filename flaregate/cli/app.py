@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flaregate.cli import files, live, report, service, words
+from flaregate.cli import files, live, planned, report, service, tabular, words
 from flaregate.cli.exits import Exit, exit_of
 from flaregate.client import Client, Job
 from flaregate.errors import FlaregateError, GatewayUnavailable, NoArtifact, Refused
+from flaregate_wire.definitions import Action, JobDefinition
 from flaregate_wire.events import OutcomeEvent, encode
 from flaregate_wire.jobs import JobView
 from flaregate_wire.planning import plan
@@ -60,9 +61,22 @@ def run(
         if output is Output.TEXT:
             out.print(f"{job.id}  {definition.action} {definition.pipeline.name!r} at {client.url}", highlight=False)
         with _cancelling(job):
-            best = _follow(job, output, len(plan(definition)))
+            best = _follow(job, output, definition)
             view = job.wait()
         _finish(job, view, best, output, save)
+
+
+@app.command("plan")
+def show_plan(file: JobFile, output: Format = Output.TEXT) -> None:
+    """Say what a job would do, without running it: candidates, folds, tasks, where it would run, what it would cost."""
+    definition = files.read(file)
+    with Client() as client:
+        found = client.plan_definition(definition)
+    if output is not Output.TEXT:
+        return out.print(found.model_dump_json(exclude_none=True), markup=False, highlight=False)
+    for line in planned.lines(definition, found):
+        out.print(line, markup=False, highlight=False)
+    return None
 
 
 @app.command()
@@ -128,13 +142,24 @@ def events(
 
 
 @app.command()
-def results(job_id: JobId) -> None:
-    """Print a job's outcomes, one JSON document a line, as they arrive."""
+def results(
+    job_id: JobId,
+    output: Annotated[Output | None, typer.Option("--output", "-o", help="text (a table) or ndjson.")] = None,
+) -> None:
+    """Show a job's outcomes: a table on a terminal when it has ended, else one JSON document a line as they arrive."""
+    as_table = output is Output.TEXT or (output is None and out.is_terminal)
+    shown: list[OutcomeEvent] = []
     with Client() as client:
-        for event in client.job(job_id).events():
-            if isinstance(event, OutcomeEvent):
+        job = client.job(job_id)
+        for event in job.events():
+            if not isinstance(event, OutcomeEvent):
+                continue
+            shown.append(event)
+            if not as_table:
                 sys.stdout.write(encode(event).decode() + "\n")
                 sys.stdout.flush()
+        if as_table:
+            out.print(tabular.table(shown, job.view().definition))
 
 
 @app.command()
@@ -199,19 +224,29 @@ def _cancelling(job: Job) -> Iterator[None]:
         raise typer.Exit(exit_of(job.wait())) from None
 
 
-def _follow(job: Job, output: Output, total: int) -> OutcomeEvent | None:
-    """Show events until the end; gives the outcome with the best mean so far seen."""
+def _follow(job: Job, output: Output, definition: JobDefinition) -> OutcomeEvent | None:
+    """Show events until the end; gives the best outcome, where anything ranks them."""
     best: OutcomeEvent | None = None
-    with live.view(out, total) if output is Output.TEXT else contextlib.nullcontext() as shown:
+    rank = live.ranking(definition)
+    with live.view(out, _expected(definition), rank) if output is Output.TEXT else contextlib.nullcontext() as shown:
         for event in job.events():
             if shown is not None:
                 shown.show(event)
             if output is Output.NDJSON:
                 sys.stdout.write(encode(event).decode() + "\n")
                 sys.stdout.flush()
-            if isinstance(event, OutcomeEvent) and live.rank(event) < (live.rank(best) if best else (True, 0.0, 0)):
+            if isinstance(event, OutcomeEvent) and rank(event) < (rank(best) if best else (True, 0.0, 0)):
                 best = event
-    return best
+    return None if best is None or rank(best)[0] else best
+
+
+def _expected(definition: JobDefinition) -> int | None:
+    """How many outcomes a job will have; None where its course decides that."""
+    if definition.action is Action.MAP:
+        return definition.blocks
+    if definition.strategy == "halving":
+        return None
+    return len(plan(definition)) * max(1, len(definition.objects))
 
 
 def _finish(job: Job, view: JobView, best: OutcomeEvent | None, output: Output, save: Path | None) -> None:

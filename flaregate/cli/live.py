@@ -1,6 +1,6 @@
 """Shows a job while it runs: a live table and a bar on a terminal, plain lines without one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flaregate.cli import words
+from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import (
     AttemptEvent,
     ConditionEvent,
@@ -22,6 +23,8 @@ from flaregate_wire.events import (
 )
 
 ROWS = 20
+Rank = Callable[[OutcomeEvent], tuple[bool, float, int]]
+"""Sorts the best first and those without a number last; its first part says that there is none."""
 
 
 class View(Protocol):
@@ -74,9 +77,10 @@ class Lines:
 class Screen:
     """A table of outcomes, best first, that grows as they arrive, above a bar."""
 
-    def __init__(self, console: Console, total: int) -> None:
+    def __init__(self, console: Console, total: int | None, rank: Rank) -> None:
         self._outcomes: list[OutcomeEvent] = []
         self._total = total
+        self._rank = rank
         self._state = "queued"
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -108,7 +112,7 @@ class Screen:
                 self._state = "running, Ray is ready"
             case OutcomeEvent():
                 self._outcomes.append(event)
-                self._outcomes.sort(key=rank)
+                self._outcomes.sort(key=self._rank)
             case ProgressEvent():
                 eta = f"{words.duration(event.eta)} left" if event.eta else ""
                 self._bar.update(self._task, completed=event.done, total=event.total, eta=eta)
@@ -118,41 +122,42 @@ class Screen:
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("#", "path", "axes", "mean", "± std", "fit s"):
-            table.add_column(title, justify="left" if title in ("path", "axes") else "right", overflow="fold")
+        for title in ("#", "path", "axes", "gave", "fit s"):
+            table.add_column(title, justify="right" if title in ("#", "fit s") else "left", overflow="fold")
         for outcome in self._outcomes[:ROWS]:
             table.add_row(*_cells(outcome))
         more = len(self._outcomes) - ROWS
         tail = Text(f"… and {more} more" if more > 0 else "", style="dim")
-        head = Text(f"{len(self._outcomes)} of {self._total} candidates", style="dim")
+        of = "" if self._total is None else f" of {self._total}"
+        head = Text(f"{len(self._outcomes)}{of} outcomes", style="dim")
         return Group(table, tail, head, self._bar) if self._outcomes else Group(self._bar)
 
 
-def rank(outcome: OutcomeEvent) -> tuple[bool, float, int]:
-    """Best mean first; those without one last; ties to the first candidate."""
-    mean = outcome.mean
-    known = isinstance(mean, float | int)
-    return (not known, -float(mean) if isinstance(mean, float | int) else 0.0, outcome.candidate)
+def ranking(definition: JobDefinition) -> Rank:
+    """How a job's outcomes are ranked: by the metric that a sweep names, else by mean."""
+    direction, _, metric = (definition.best or "max:").partition(":")
+    sign = -1.0 if direction == "max" else 1.0
+
+    def rank(outcome: OutcomeEvent) -> tuple[bool, float, int]:
+        given = (outcome.metrics or {}).get(metric) if metric else outcome.mean
+        known = isinstance(given, float | int)
+        return (not known, sign * float(given) if isinstance(given, float | int) else 0.0, outcome.candidate)
+
+    return rank
 
 
 def _cells(outcome: OutcomeEvent) -> Iterable[str | Text]:
-    fit = outcome.times.get("fit")
-    failed = outcome.error is not None
-    first = Text(f"{outcome.error.type}: {outcome.error.message}"[:60], style="red") if outcome.error else None
     yield str(outcome.candidate)
     yield words.path(outcome)
     yield words.settings(outcome)
-    yield first if failed and first is not None and outcome.mean is None else words.number(outcome.mean)
-    yield words.number(outcome.std)
-    yield words.number(fit, 2)
+    yield Text(words.error(outcome), style="red") if outcome.error else words.gave(outcome)
+    yield words.number(outcome.times.get("fit"), 2)
 
 
 def _line(outcome: OutcomeEvent) -> str:
-    scores = f"mean {words.number(outcome.mean)} ± {words.number(outcome.std)}" if outcome.scores else "fitted"
-    text = f"{words.settings(outcome)}  {scores}"
-    return f"{text}  {outcome.error.type}: {outcome.error.message[:200]}" if outcome.error else text
+    return "  ".join(filter(None, (words.settings(outcome), words.gave(outcome), words.error(outcome))))
 
 
-def view(console: Console, total: int) -> View:
-    """The view that fits where the output goes."""
-    return Screen(console, total) if console.is_terminal else Lines(console)
+def view(console: Console, total: int | None, rank: Rank) -> View:
+    """The view that fits where the output goes; `total` outcomes are expected, as far as that is known."""
+    return Screen(console, total, rank) if console.is_terminal else Lines(console)

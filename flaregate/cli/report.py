@@ -26,7 +26,7 @@ def lines(job: JobView, best: OutcomeEvent | None) -> Iterator[str]:
     """The report, a line at a time."""
     if best is not None:
         yield f"best      candidate {best.candidate}: {words.path(best)}  {words.settings(best)}"
-        yield f"          mean {words.number(best.mean, 6)} ± {words.number(best.std, 6)}"
+        yield f"          {words.gave(best, 6)}"
     start = job.timeline.get("queued", job.created)
     reached = sorted((job.timeline[key], title) for key, title in TIMELINE if key in job.timeline)
     for place, (moment, title) in enumerate(reached):

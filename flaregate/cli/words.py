@@ -7,6 +7,8 @@ from typing import Any
 from flaregate_wire.events import OutcomeEvent
 from flaregate_wire.values import payload_of
 
+_SHORT = 60
+
 
 def value(given: Any) -> str:  # noqa: C901 - one case a tag
     """A wire value as Python would write it."""
@@ -46,6 +48,31 @@ def path(outcome: OutcomeEvent) -> str:
 def number(given: Any, digits: int = 4) -> str:
     """A score, or `–` where there is none."""
     return f"{given:.{digits}f}" if isinstance(given, float | int) else "–"
+
+
+def output(outcome: OutcomeEvent) -> str:
+    """What a block, a cell or a fitted pipeline gave: a short value, or the artifact that has it."""
+    if outcome.artifact is not None:
+        return outcome.artifact
+    text = "" if outcome.output is None else value(outcome.output)
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
+
+
+def error(outcome: OutcomeEvent) -> str:
+    """What went wrong, in a line."""
+    if outcome.error is None:
+        return ""
+    first = outcome.error.message.partition("\n")[0]
+    return f"{outcome.error.type}: {first[:200]}"
+
+
+def gave(outcome: OutcomeEvent, digits: int = 4) -> str:
+    """What an outcome gave, in a line."""
+    if outcome.scores:
+        return f"mean {number(outcome.mean, digits)} ± {number(outcome.std, digits)}"
+    if outcome.metrics:
+        return "  ".join(f"{name} {value(given)}" for name, given in outcome.metrics.items())
+    return output(outcome) or ("" if outcome.error else "done")
 
 
 def since(start: datetime, moment: datetime) -> str:

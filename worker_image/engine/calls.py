@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from sklearn.utils import _safe_indexing
 
 from flaregate.payload import Staged
-from flaregate.running import as_candidate
+from flaregate.running import as_candidate, settle
 from flaregate.values import encode_value
 from flaregate_wire.definitions import Action, JoinNode, ModelNode
 from flaregate_wire.planning import Step
@@ -19,6 +19,8 @@ from worker_image.engine.scores import SCORE, score, stand_in
 from worker_image.engine.session import Session
 from worker_image.engine.tasks import Member, Piece, Report, Task
 
+SETTLE_SECONDS = 600.0
+"""How long a cell may wait until what it has left is kept; then its outcome is told before."""
 INLINE_BYTES = 16 * 1024
 """What is larger than this is an artifact, never in an event."""
 
@@ -61,6 +63,7 @@ def run_call(session: Session, task: Task, member: Member, inputs: Sequence[Part
     report = Report(
         error=seen.error, fit_time=watch.lap(), warnings=seen.warnings, notes=tuple(seen.notes), scores=scores
     )
+    settle(member.candidates[0], SETTLE_SECONDS)
     return report_output(report, metrics, output)
 
 
