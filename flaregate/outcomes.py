@@ -1,7 +1,7 @@
 """What a job gave, as Python objects: one outcome a candidate, a block or a source object; the best; a table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -16,6 +16,8 @@ from flaregate_wire.definitions import APPLIES, Action, JobDefinition
 from flaregate_wire.events import ErrorDetail, OutcomeEvent, WarningDetail
 from flaregate_wire.jobs import JobView, Stats
 
+BEST = "best"
+"""The artifact of a search's best candidate, fitted on all rows."""
 GIVES = frozenset({*APPLIES, Action.MAP, Action.SWEEP})
 """What gives outputs; the other actions give scores and fitted pipelines."""
 
@@ -185,7 +187,6 @@ def outcome_of(
     definition: JobDefinition | None,
     own: OwnAxes,
     job: Source | None,
-    best_artifact: str | None = None,
 ) -> Outcome:
     """The outcome of an event, with the user's own axes where this process has them."""
     axes, params = _axes(event, definition, own)
@@ -207,24 +208,13 @@ def outcome_of(
         metrics=None if event.metrics is None else {name: _plain(value) for name, value in event.metrics.items()},
         iteration=event.iteration,
         resources=event.resources,
-        artifact=event.artifact or best_artifact,
+        artifact=event.artifact,
         params=params,
         advice=_ADVICE.get(action, f"{action.value!r} fits nothing"),
         job=job,
         gives=action in GIVES,
-        held=_held(event, definition),
+        held={} if event.output is None else {"output": _plain(event.output)},
     )
-
-
-def _held(event: OutcomeEvent, definition: JobDefinition | None) -> dict[str, Any]:
-    """The output that came with the event; of `score` a number, or one for each of several scorers."""
-    if event.output is not None:
-        return {"output": _plain(event.output)}
-    if definition is None or definition.action is not Action.SCORE or event.scores is None:
-        return {}
-    numbers = {name: _plain(values[0]) for name, values in event.scores.items()}
-    several = isinstance(definition.scoring, tuple | dict)
-    return {"output": numbers if several else next(iter(numbers.values()))}
 
 
 def _axes(event: OutcomeEvent, definition: JobDefinition | None, own: OwnAxes) -> tuple[dict[Any, Any], dict[str, Any]]:
@@ -252,18 +242,14 @@ def result_of(
     view: JobView, events: Sequence[OutcomeEvent], own: OwnAxes, job: Source | None, artifacts: Sequence[str] = ()
 ) -> Result:
     """The result of a job that has ended."""
-    best = view.result.best if view.result else None
-    refitted = "best" if "best" in artifacts else None
     objects = [one.name for one in view.definition.objects] if view.definition else []
 
     def order(event: OutcomeEvent) -> tuple[int, int, int]:
         place = objects.index(event.object) if event.object in objects else 0
         return event.iteration or 0, event.candidate, place
 
-    return Result(
-        [
-            outcome_of(event, view.definition, own, job, refitted if event.candidate == best else None)
-            for event in sorted(events, key=order)
-        ],
-        view,
-    )
+    outcomes = [outcome_of(event, view.definition, own, job) for event in sorted(events, key=order)]
+    best = ranking.numbered(outcomes, view.result.best if view.result else None)
+    if best is not None and best.artifact is None and BEST in artifacts:
+        outcomes[outcomes.index(best)] = replace(best, artifact=BEST)
+    return Result(outcomes, view)

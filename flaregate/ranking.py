@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 from flaregate.errors import AmbiguousBest
 from flaregate_wire.definitions import Action
@@ -40,6 +40,12 @@ def best(outcomes: Sequence[R], job: JobView) -> R:
             return _only(outcomes, job)
 
 
+def numbered(outcomes: Sequence[R], candidate: int | None) -> R | None:
+    """The outcome of a candidate; of several source objects the one with the best mean."""
+    own = [outcome for outcome in outcomes if outcome.candidate == candidate]
+    return max(own, key=lambda outcome: outcome.mean if _is_number(outcome.mean) else -math.inf, default=None)
+
+
 def chooser(job: JobView) -> Choose | None:
     """How the sweep's `best`, `max:metric` or `min:metric`, chooses; None where it has none."""
     wish = job.definition.best if job.definition else None
@@ -55,15 +61,14 @@ def chooser(job: JobView) -> Choose | None:
     return choose
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return value is not None and not math.isnan(value)
 
 
 def _by_mean(outcomes: Sequence[R], job: JobView) -> R:
     last = max((outcome.iteration or 0 for outcome in outcomes), default=0)
     ranked = [outcome for outcome in outcomes if _is_number(outcome.mean) and (outcome.iteration or 0) == last]
-    chosen = job.result.best if job.result else None
-    named = next((outcome for outcome in outcomes[::-1] if outcome.candidate == chosen), None)
+    named = numbered(outcomes, job.result.best if job.result else None)
     found = named or max(ranked, key=lambda outcome: outcome.mean or 0.0, default=None)
     if found is None:
         raise AmbiguousBest("no candidate has a mean test score; with several scorers, name one with refit=")

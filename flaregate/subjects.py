@@ -10,7 +10,7 @@ from flaregate.encoding import is_estimator
 from flaregate.errors import AmbiguousBest, NoArtifact, Refused
 from flaregate.fitted_file import MEDIA_TYPE, FittedNode, write
 from flaregate.inputs import Ref
-from flaregate.outcomes import Outcome
+from flaregate.outcomes import BEST, Outcome
 from flaregate.payload import Staged, staged
 from flaregate.pipelines import Pipeline
 from flaregate_wire.definitions import APPLIES, Action, Artifact, Blob, ModelNode, PipelineDefinition
@@ -18,8 +18,6 @@ from flaregate_wire.jobs import ArtifactView
 
 MODEL = "model"
 """The name of the node of a fitted pipeline."""
-BEST = "best"
-"""The artifact of a search's best candidate, fitted on all rows."""
 
 Encoded = tuple[PipelineDefinition, dict[str, Staged]]
 

@@ -188,9 +188,9 @@ def test_predictions_come_by_object():
 
 def test_scores_of_something_fitted_are_numbers():
     model = SVC().fit(X, Y)
-    one = [outcome(1, 0, scores={"score": [0.25]})]
+    one = [outcome(1, 0, scores={"score": [0.25]}, output=0.25)]
     assert mapped(one, action="score", subject=model, y=Y).outputs == [0.25]
-    two = [outcome(1, 0, scores={"f1": [0.25], "recall": [1.0]})]
+    two = [outcome(1, 0, scores={"f1": [0.25], "recall": [1.0]}, output={"f1": 0.25, "recall": 1.0})]
     scored = mapped(two, action="score", subject=model, y=Y, scoring=["f1", "recall"])
     assert scored.outputs == [{"f1": 0.25, "recall": 1.0}]
 
@@ -207,15 +207,15 @@ def test_rounds_of_halving_are_rows_and_the_best_is_of_the_last():
     rounds = [
         outcome(1, 0, iteration=0, resources=10, mean=0.9),
         outcome(2, 1, iteration=0, resources=10, mean=0.8),
-        outcome(3, 1, iteration=1, resources=30, mean=0.6),
+        outcome(3, 2, iteration=1, resources=30, mean=0.6),
     ]
-    double = Double([*rounds, end(9)], view={"result": {"outcomes": 3, "failed": 0, "best": 1}})
+    double = Double([*rounds, end(9)], view={"result": {"outcomes": 3, "failed": 0, "best": 2}})
     pipe = fg.Pipeline("p")
     pipe.node("tree", SVC())
     client = fg.Client(URL, "secret", transport=double.transport)
     result = client.submit(pipe, X=X, y=Y, cv=2, axes={"tree__C": [1, 2]}, strategy="halving").result()
-    assert result.table()[["candidate", "iter", "n_resources"]].values.tolist() == [[0, 0, 10], [1, 0, 10], [1, 1, 30]]
-    assert (result.best.candidate, result.best.iteration) == (1, 1)
+    assert result.table()[["candidate", "iter", "n_resources"]].values.tolist() == [[0, 0, 10], [1, 0, 10], [2, 1, 30]]
+    assert (result.best.candidate, result.best.iteration) == (2, 1)
     double.more = {}
     assert client.job("job-1").result().best.mean == 0.6
     with pytest.raises(fg.Refused, match="sweep"):
@@ -244,6 +244,22 @@ def test_an_outcome_is_an_input_of_the_next_job():
     assert fit.best.address == "job:job-1/pipeline-0"
     client.submit(fit.best, action="predict", X=X)
     assert double.definition.pipeline.nodes[0].source.artifact == "job:job-1/pipeline-0"
+
+
+def test_of_several_objects_the_best_has_the_pipeline():
+    view = {"result": {"outcomes": 2, "failed": 0, "best": 0}}
+    double = Double([outcome(1, 0, object="a", mean=0.5), outcome(2, 0, object="b", mean=0.75), end(3)], view=view)
+    double.artifacts["best"] = b""
+    pipe = fg.Pipeline("p")
+    pipe.node("tree", SVC())
+    client = fg.Client(URL, "secret", transport=double.transport)
+    objects = {"a": (X, Y), "b": (X, Y)}
+    result = client.submit(pipe, objects=objects, cv=2, axes={"tree__C": [1]}).result()
+    assert result.best.object == "b"
+    assert result.best.address == "job:job-1/best"
+    with pytest.raises(fg.NoArtifact):
+        _ = result.outcomes[0].address
+    assert result.table()["object"].tolist() == ["a", "b"]
 
 
 async def test_the_awaiting_client_has_the_outputs_when_it_has_the_result():
