@@ -74,7 +74,9 @@ class Needs(UserModel):
     num_gpus: float | None = Field(default=None, ge=0, description="GPUs of one task.")
     memory: int | None = Field(default=None, gt=0, description="Bytes of one task, kept free where it is placed.")
     timeout: float | None = Field(default=None, gt=0, description="Seconds of one task; then its process is ended.")
-    retries: int = Field(default=0, ge=0, le=10, description="New tries of a task that killed its process or timed out.")
+    retries: int = Field(
+        default=0, ge=0, le=10, description="New tries of a task that killed its process or timed out."
+    )
 
 
 class _Runnable(Code):
@@ -89,7 +91,8 @@ class EstimatorNode(_Runnable):
 
     kind: Literal["estimator"]
     stack_cv: StrictInt | Code | Literal["prefit"] | None = Field(
-        default=None, description="In the middle: folds of the out-of-fold predictions; `prefit` uses the object as it is."
+        default=None,
+        description="In the middle: folds of the out-of-fold predictions; `prefit`: the object as it is.",
     )
     stack_method: Literal["auto", "predict_proba", "decision_function", "predict"] = "auto"
 
@@ -349,10 +352,7 @@ class JobDefinition(UserModel):
         """Every staged blob that the job refers to."""
         found = set(self.pipeline.blobs())
         for item in self.every_input():
-            if isinstance(item, Blob):
-                found.add(item.blob)
-            elif isinstance(item, Dataset):
-                found.update(blob for value in item.params.values() for blob in blobs_of(value))
+            found.update(input_blobs(item))
         for params in self.fit_params.values():
             found.update(blob for value in params.values() for blob in blobs_of(value))
         for axis in self.axes:
@@ -373,6 +373,15 @@ class JobDefinition(UserModel):
             yield one.X
             if one.y is not None:
                 yield one.y
+
+
+def input_blobs(item: "Dataset | Blob | Artifact") -> Iterator[str]:
+    """Every staged blob that an input refers to."""
+    if isinstance(item, Blob):
+        yield item.blob
+    elif isinstance(item, Dataset):
+        for value in item.params.values():
+            yield from blobs_of(value)
 
 
 def code_blobs(code: Code) -> Iterator[str]:

@@ -1,6 +1,8 @@
 """Errors on the wire: RFC 9457 problem details with a closed list of codes."""
 
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any, Protocol
 
 from pydantic import Field
 
@@ -98,6 +100,25 @@ class Fault(PeerModel):
     pointer: str = Field(description="JSON Pointer into the body, or a parameter's name.")
     rule: str = Field(description="A word for the rule that is broken, e.g. `cycle`.")
     message: str
+
+
+class Invalid(Protocol):
+    """What pydantic raises for a model, and FastAPI for a request."""
+
+    def errors(self) -> Sequence[Any]:
+        """Each place with `loc`, `type` and `msg`."""
+
+
+def faults_of(error: Invalid) -> tuple[Fault, ...]:
+    """Every place that a wire model refuses; the messages say where."""
+    return tuple(
+        Fault(
+            pointer="".join(f"/{part}" for part in item["loc"]),
+            rule=item["type"],
+            message=f"{'.'.join(map(str, item['loc'])) or 'the body'}: {item['msg']}",
+        )
+        for item in error.errors()
+    )
 
 
 class Problem(PeerModel):

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 from flaregate_wire.definitions import (
@@ -18,6 +18,7 @@ from flaregate_wire.definitions import (
     JoinNode,
     ModelNode,
     PipelineDefinition,
+    Sample,
     Signature,
 )
 from flaregate_wire.limits import CANDIDATES, NODES
@@ -142,8 +143,8 @@ def _kinds(definition: JobDefinition) -> Iterator[Fault]:
         pointer = f"/pipeline/nodes/{place}"
         if action in APPLIES and not isinstance(node, ModelNode):
             message = (
-                f"{action.value!r} needs a fitted pipeline, and {node.name!r} is not fitted: give an outcome of a 'fit' "
-                "or 'search', a job, or flaregate.ref('job:ID/artifact')"
+                f"{action.value!r} needs a fitted pipeline, and {node.name!r} is not fitted: give an outcome of a "
+                "'fit' or 'search', a job, or flaregate.ref('job:ID/artifact')"
             )
             yield Fault(pointer=pointer, rule="not_fitted", message=message)
         elif isinstance(node, ModelNode) and action not in (*APPLIES, Action.MAP):
@@ -158,10 +159,16 @@ def _kinds(definition: JobDefinition) -> Iterator[Fault]:
         elif action is Action.MAP and isinstance(node, EstimatorNode | JoinNode):
             message = f"{node.name!r} is neither a function nor a fitted pipeline; 'map' calls one with blocks of rows"
             yield Fault(pointer=pointer, rule="no_function", message=message)
-    if action is Action.MAP and len(nodes) > 1:
+    if action is Action.MAP:
+        yield from _mapped(definition)
+
+
+def _mapped(definition: JobDefinition) -> Iterator[Fault]:
+    nodes = definition.pipeline.nodes
+    if len(nodes) > 1:
         message = f"'map' has one function or fitted pipeline, here are {len(nodes)} nodes"
         yield Fault(pointer="/pipeline/nodes", rule="map_nodes", message=message)
-    if action is Action.MAP and isinstance(nodes[0], ModelNode) and definition.method is None:
+    if isinstance(nodes[0], ModelNode) and definition.method is None:
         message = "which method of the fitted pipeline is mapped? give 'method', e.g. 'predict'"
         yield Fault(pointer="/method", rule="missing_method", message=message)
 
@@ -176,22 +183,23 @@ def _samples(definition: JobDefinition) -> Iterator[Fault]:
     if definition.strategy != "grid" and definition.action is not Action.SEARCH:
         message = f"strategy {definition.strategy!r} is for action 'search', not {definition.action.value!r}"
         yield Fault(pointer="/strategy", rule="strategy", message=message)
-    if definition.samples is None:
-        return
-    ways, axes = paths(definition.pipeline), definition.axes
-    for place, sample in enumerate(definition.samples):
-        wrong = None
-        if len(sample) != 1 + len(axes):
-            wrong = f"has {len(sample)} entries; there are a path and {len(axes)} axes"
-        elif sample[0] is None or not 0 <= sample[0] < len(ways):
-            wrong = f"is on path {sample[0]}; there are {len(ways)}"
-        else:
-            for axis, at in zip(axes, sample[1:], strict=True):
-                if at is not None and not 0 <= at < len(axis.values):
-                    wrong = f"takes value {at} of {axis.node!r}, {axis.param!r}, which has {len(axis.values)}"
+    count = len(paths(definition.pipeline))
+    for place, sample in enumerate(definition.samples or ()):
+        wrong = _wrong_sample(sample, count, definition.axes)
         if wrong:
             yield Fault(pointer=f"/samples/{place}", rule="sample", message=f"sample {place} {wrong}")
             return
+
+
+def _wrong_sample(sample: Sample, ways: int, axes: Sequence[Axis]) -> str | None:
+    if len(sample) != 1 + len(axes):
+        return f"has {len(sample)} entries; there are a path and {len(axes)} axes"
+    if sample[0] is None or not 0 <= sample[0] < ways:
+        return f"is on path {sample[0]}; there are {ways}"
+    for axis, at in zip(axes, sample[1:], strict=True):
+        if at is not None and not 0 <= at < len(axis.values):
+            return f"takes value {at} of {axis.node!r}, {axis.param!r}, which has {len(axis.values)}"
+    return None
 
 
 def _fit_params(definition: JobDefinition) -> Iterator[Fault]:
@@ -229,7 +237,8 @@ def _axes(definition: JobDefinition) -> Iterator[Fault]:
             message = f"the axis {axis.node!r}, {axis.param!r} names no node{suggestion(axis.node, nodes)}"
             yield Fault(pointer=f"{pointer}/node", rule="unknown_node", message=message)
         elif isinstance(node, JoinNode | ModelNode):
-            message = f"the axis {axis.param!r} is on the {node.kind} {axis.node!r}, which has no parameters; it is on no path"
+            where = f"the {node.kind} {axis.node!r}"
+            message = f"the axis {axis.param!r} is on {where}, which has no parameters; it is on no path"
             yield Fault(pointer=pointer, rule="axis_on_no_path", message=message)
         elif node.signature is not None and not _accepts(node.signature, axis.param):
             message = (
@@ -273,6 +282,19 @@ def _middles(definition: JobDefinition) -> Iterator[Fault]:
 
 def _inputs(definition: JobDefinition) -> Iterator[Fault]:
     inputs, objects = definition.inputs, definition.objects
+    yield from _objects(definition)
+    if "X" not in inputs and not objects and definition.action is not Action.SWEEP:
+        message = f"the input 'X' is missing; action {definition.action.value!r} needs it"
+        yield Fault(pointer="/inputs", rule="missing_input", message=message)
+    for name, given in inputs.items():
+        if isinstance(given, Dataset) and not given.part:
+            yield Fault(pointer=f"/inputs/{name}/part", rule="missing_input", message=f"input {name!r}: name a part")
+    if definition.action in FOLDED:
+        yield from _fold_inputs(definition)
+
+
+def _objects(definition: JobDefinition) -> Iterator[Fault]:
+    inputs, objects = definition.inputs, definition.objects
     if objects and ("X" in inputs or "y" in inputs):
         message = "give either the inputs X and y or several 'objects', each with its own"
         yield Fault(pointer="/objects", rule="inputs_and_objects", message=message)
@@ -282,14 +304,6 @@ def _inputs(definition: JobDefinition) -> Iterator[Fault]:
     for name, count in Counter(one.name for one in objects).items():
         if count > 1:
             yield Fault(pointer="/objects", rule="duplicate_object", message=f"{count} objects are called {name!r}")
-    if "X" not in inputs and not objects and definition.action is not Action.SWEEP:
-        message = f"the input 'X' is missing; action {definition.action.value!r} needs it"
-        yield Fault(pointer="/inputs", rule="missing_input", message=message)
-    for name, given in inputs.items():
-        if isinstance(given, Dataset) and not given.part:
-            yield Fault(pointer=f"/inputs/{name}/part", rule="missing_input", message=f"input {name!r}: name a part")
-    if definition.action in FOLDED:
-        yield from _fold_inputs(definition)
 
 
 def _fold_inputs(definition: JobDefinition) -> Iterator[Fault]:

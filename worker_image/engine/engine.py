@@ -165,7 +165,7 @@ class Engine:
         """The candidate that the user's function takes from the table."""
         ordered = sorted(outcomes, key=lambda outcome: outcome.candidate)
         try:
-            place = self.runner.choose(_table(ordered, self.plan))
+            place = self.runner.choose(_table(ordered))
             return ordered[place].candidate
         except (SaveFailed, IndexError) as error:
             self._message = f"refit could not choose a candidate: {error}"
@@ -185,14 +185,15 @@ class Engine:
         through = rounds(halving, len(self.plan), source.rows, source.folds, source.classes)
         samples = [self.plan.sample(index) for index in range(len(self.plan))]
         before = _Before()
-        for iteration, resources in enumerate(through.resources):
-            gather = self._round(samples, Round(iteration, resources, before.candidates))
+        iteration = 0
+        while True:
+            gather = self._round(samples, Round(iteration, through.resources[iteration], before.candidates))
             before.add(gather.tally)
-            if gather.stopped or iteration == through.count - 1:
+            iteration += 1
+            if gather.stopped or iteration == len(through.resources):
                 self._choose_last(gather, before.candidates - len(samples))
-                break
+                return before.tally(gather.tally)
             samples = [samples[candidate] for candidate in survivors(gather.means, through.factor)]
-        return before.tally(gather.tally)
 
     def _round(self, samples: Sequence[Sample], round_: Round) -> Gather:
         """Run one round to its end."""
@@ -282,7 +283,7 @@ class _Before:
         return last
 
 
-def _table(outcomes: Sequence[OutcomeEvent], planned: Plan) -> dict[str, Any]:
+def _table(outcomes: Sequence[OutcomeEvent]) -> dict[str, Any]:
     """The columns of `cv_results_` that a function of the user's chooses by; values that JSON has not stay typed."""
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:

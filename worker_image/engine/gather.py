@@ -1,4 +1,4 @@
-"""Takes in what tasks gave and hands outcomes out, each with the file that it leaves: a fitted pipeline or an output."""
+"""Takes in what tasks gave and hands outcomes out, each with its file: a fitted pipeline or an output."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

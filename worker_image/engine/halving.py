@@ -26,10 +26,6 @@ class Rounds:
     resources: tuple[int, ...]
     factor: float
 
-    @property
-    def count(self) -> int:
-        return len(self.resources)
-
 
 def rounds(halving: Halving, candidates: int, rows: int, folds: int, classes: int) -> Rounds:
     """The rounds of a search.

@@ -102,7 +102,7 @@ def _shown(
 ) -> tuple[Any, Parts]:
     """What a scorer sees: the last node and the rows that reach it, or the whole pipeline and the rows themselves.
 
-    The whole is what scikit-learn would show: the estimator where it stands alone, a Pipeline where the path is a chain.
+    The whole is what scikit-learn would show: an estimator that stands alone, a Pipeline where the path is a chain.
     """
     if not session.data.whole or not step.inputs:
         return estimator, X

@@ -1,7 +1,7 @@
-"""Fresh, unfitted objects of one estimator node: as scikit-learn's clone and set_params make them, faster where they may.
+"""Fresh, unfitted objects of one estimator node, as scikit-learn's clone and set_params make them.
 
-clone and set_params take 70 µs for a small tree, a large part of what fitting it takes. Where every parameter is a plain
-value, calling the class gives the same object.
+Those take 70 µs for a small tree, a large part of what fitting it takes. Where every parameter is a plain value,
+calling the class gives the same object.
 """
 
 from collections.abc import Mapping

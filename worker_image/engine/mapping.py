@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from flaregate_wire.planning import Step
@@ -31,7 +32,7 @@ def bounds(rows: int, blocks: int) -> list[tuple[int, int]]:
     starts = [0]
     for size in sizes:
         starts.append(starts[-1] + size)
-    return [(start, stop) for start, stop in zip(starts, starts[1:], strict=False) if stop > start]
+    return [(start, stop) for start, stop in pairwise(starts) if stop > start]
 
 
 def next_size(pace: float | None, rows: int, left: int, slots: int) -> int:

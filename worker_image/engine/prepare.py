@@ -19,6 +19,7 @@ from flaregate.payload import SPLITS, decode_data, encode_data, encode_splits
 from flaregate_wire.definitions import (
     FOLDED,
     Action,
+    Artifact,
     Blob,
     Code,
     Dataset,
@@ -122,16 +123,17 @@ def _load(name: str, given: Input, files: Mapping[str, str], context: Context) -
     try:
         if isinstance(given, Blob):
             return decode_data(given.media_type, Path(files[given.blob]))
-        if isinstance(given, Dataset):
-            return _part(given, context)
-        raise LookupError(f"{given.artifact} was not resolved when the job was submitted")
+        return _part(given, context)
     except Exception as error:
         detail = error_detail(error)
         message = f"input {name!r} cannot be loaded: {detail.type}: {detail.message}"
         raise JobFailed(Reason.STAGE_IN_FAILED, message) from error
 
 
-def _part(given: Dataset, context: Context) -> Any:
+def _part(given: Dataset | Artifact, context: Context) -> Any:
+    if isinstance(given, Artifact):
+        msg = f"{given.artifact} was not resolved when the job was submitted"
+        raise LookupError(msg)  # noqa: TRY004 - it is missing, and told as what is missing
     params = {name: decode_value(value, context.blobs.__getitem__) for name, value in given.params.items()}
     loaded = resolve(given.dataset)(**params)
     if isinstance(loaded, Mapping):

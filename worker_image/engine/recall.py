@@ -67,26 +67,24 @@ class Recall:
 
     def look_up(self, forest: Forest, cuts: Iterable[Cut]) -> None:
         """Ask for everything that a run of this forest could use."""
-        every = tuple(cuts)
-        for unit in forest.above.values():
-            for step in unit.steps:
-                self._private[step.digest] = self._is_private(step)
+        for step in (step for unit in forest.above.values() for step in unit.steps):
+            self._private[step.digest] = self._is_private(step)
         wanted: dict[str, list[tuple[Family | Unit, Cut]]] = {}
-        for cut in every:
-            if not self._findable(cut):
-                continue
+        for cut in filter(self._findable, cuts):
             for family in forest.families:
                 wanted.setdefault(self._leaf_shelf(family.leaf, cut), []).append((family, cut))
             for unit in forest.above.values():
                 wanted.setdefault(self._step_shelf(unit.steps[-1], cut), []).append((unit, cut))
-        found = self.cache.lookup(list(wanted)) if wanted else {}
-        for shelf, entries in found.items():
+        for shelf, entries in (self.cache.lookup(list(wanted)) if wanted else {}).items():
             for what, cut in wanted.get(shelf, ()):
-                if isinstance(what, Family):
-                    self._know_leaves(what, cut, entries)
-                elif (entry := entries.get(self._key(what.steps[-1], cut, ""))) is not None:
-                    self._stored[what.digest, cut] = entry
+                self._know(what, cut, entries)
         self._fetch_files()
+
+    def _know(self, what: Family | Unit, cut: Cut, entries: Mapping[str, Entry]) -> None:
+        if isinstance(what, Family):
+            self._know_leaves(what, cut, entries)
+        elif (entry := entries.get(self._key(what.steps[-1], cut, ""))) is not None:
+            self._stored[what.digest, cut] = entry
 
     def _know_leaves(self, family: Family, cut: Cut, entries: Mapping[str, Entry]) -> None:
         ending = self._ending(cut, self._purpose)

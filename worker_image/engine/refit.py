@@ -1,4 +1,4 @@
-"""Fits one candidate on all rows of a source and writes its pipeline; a pipeline that the cache has is taken from there."""
+"""Fits one candidate on all rows of a source and writes its pipeline, or takes it from the cache."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -226,9 +226,8 @@ class Schedule:
 
     def _leaf_task(self, number: int, batch: int, place: int, slots: int) -> Task | None:
         family, cut = self.forest.families[number], self.cuts[place]
-        size = (
-            1 if family.leaf.node in self._needs or cut.fold == ALL_ROWS else self._batch_size(family.leaf.node, slots)
-        )
+        lone = family.leaf.node in self._needs or cut.fold == ALL_ROWS
+        size = 1 if lone else batch_size(self._pace.get(family.leaf.node), self._left, slots)
         members = self._batches[number].take(batch, size)
         if not members:
             return None
@@ -241,9 +240,6 @@ class Schedule:
         task = self._task(cut, family.leaf.inputs, members=members)
         self._families[task.number] = number
         return task
-
-    def _batch_size(self, node: str, slots: int) -> int:
-        return batch_size(self._pace.get(node), self._left, slots)
 
     def _start(self, task: Task) -> Task | Verdict | None:
         """The task if its inputs are there, a verdict if one failed; else it waits for one that is on its way."""

@@ -103,12 +103,12 @@ def _estimator_at_work(session: Session, step: Step, rows: Rows, seen: Watched) 
         if prefit:
             return apply(parts)
         if transforms(estimator):
-            return on_rows(seen, step.node, lambda X: _fit_transform(estimator, X, y, params), *parts)
+            return on_rows(seen, step.node, lambda part: _fit_transform(estimator, part, y, params), *parts)
         stack = _Stack(estimator, folds, method, params, seen)
-        return on_rows(seen, step.node, lambda X: stack.fit(X, y), *parts)
+        return on_rows(seen, step.node, lambda part: stack.fit(part, y), *parts)
 
     def apply(parts: Sequence[Any]) -> Any:
-        return on_rows(seen, step.node, lambda X: passed_on(estimator, X, method=method), *parts)
+        return on_rows(seen, step.node, lambda part: passed_on(estimator, part, method=method), *parts)
 
     return _Work(estimator, learn, apply, method)
 

@@ -115,7 +115,7 @@ class RayRunner:
             del self._running[waited]
             host = self.connection.host(self.connection.head)
             return Done(running.task, tuple(running.reports), running.seconds, host)
-        except Exception as error:  # Ray's own, each told apart
+        except Exception as error:  # noqa: BLE001 - Ray's own, told apart; what is none of them is raised again
             del self._running[waited]
             return self._lost(running, error)
         running.reports.extend(ran.reports)
