@@ -1,5 +1,6 @@
 """What head and worker share: the order, the way to the gateway, the log, and a folder of their own."""
 
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from worker_image.transfers import put_bytes
 
 
 class Container:
-    """One container of an attempt while it runs."""
+    """One container of an attempt while it runs. On a warm head the next attempt's takes over the folder."""
 
     def __init__(self, settings: Settings, order: Order, link: GatewayLink, reporter: Reporter, scratch: Path) -> None:
         self.settings = settings
@@ -24,12 +25,16 @@ class Container:
         self.link = link
         self.reporter = reporter
         self.log = ContainerLog(self._ship_log)
+        self.committed = False
+        """Whether the gateway has taken the manifest."""
         self.blobs = scratch / "blobs"
         self.artifacts = scratch / "artifacts"
         self.ray_temp = scratch / "r"
         temp, outbox = scratch / "tmp", scratch / "outbox"
+        for folder in (self.blobs, self.artifacts, outbox):
+            shutil.rmtree(folder, ignore_errors=True)  # of the job before, on a warm head
         for folder in (self.blobs, self.artifacts, temp, outbox):
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
         self.outbox = Outbox(outbox, link, reporter, self.log.write, attempt=order.number, patience=order.lease)
         self.environment = {
             **ray_environment(settings.child_environment, order.ray_token, temp),

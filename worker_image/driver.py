@@ -1,15 +1,18 @@
-"""`python -m worker_image.driver --report-fd N`: runs one job on the attempt's Ray. Unpickles nothing of the user's.
+"""`python -m worker_image.driver --report-fd N`: runs jobs, one after the other. Unpickles nothing of the user's.
 
-Reads Work and RayReady from standard input, in whichever order they come, and writes events and the end to the
-descriptor. What it prints is the job's log.
+Reads Work and RayReady from standard input, in whichever order they come, and writes events and the end of each job to
+the descriptor. A job begins on child processes of this machine, and goes over to Ray when that is there. What is
+printed is the job's log.
 """
 
 import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Thread
 from typing import IO
 
 from pydantic import ValidationError
@@ -17,53 +20,84 @@ from pydantic import ValidationError
 from flaregate_wire.events import Reported
 from flaregate_wire.states import Reason
 from worker_image.engine.prepare import JobFailed
+from worker_image.engine.runner import Runner
 from worker_image.job import refused, run_job
-from worker_image.ray_runner import RayRunner, connect
+from worker_image.joining import Joining
+from worker_image.process_runner.handover import HandoverRunner, Successor
+from worker_image.process_runner.nursery import Zygote
+from worker_image.process_runner.runner import ProcessRunner
 from worker_image.work import Finished, LocalArtifact, RayReady, Reporting, Work
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the job that standard input describes."""
+    """Run the jobs that standard input describes, until the last of them."""
     parser = argparse.ArgumentParser(prog="worker_image.driver")
     parser.add_argument("--report-fd", type=int, required=True)
     descriptor: int = parser.parse_args(arguments).report_fd
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
+    zygote = Zygote.split_off()  # before there is a second thread
+    ray, jobs = Joining(), SimpleQueue[Work]()
+    Thread(target=_read, args=(sys.stdin, jobs, ray), name="read", daemon=True).start()
     with os.fdopen(descriptor, "w", buffering=1, encoding="utf-8") as reports:
-        messages = _read(sys.stdin)
-        if messages is None:
-            return 1
-        finished = _run(*messages, reports)
-        reports.write(finished.model_dump_json() + "\n")
+        last = False
+        while not last:
+            work = jobs.get()
+            last = work.last
+            reports.write(_run(work, zygote, ray, reports).model_dump_json() + "\n")
+    zygote.close()
     return 0
 
 
-def _read(lines: Iterable[str]) -> tuple[Work, RayReady] | None:
-    """The two messages; None if the supervisor went away before."""
-    work: Work | None = None
-    ray: RayReady | None = None
+def _read(lines: Iterable[str], jobs: "SimpleQueue[Work]", ray: Joining) -> None:
+    """Until the supervisor has gone, which leaves nobody to work for."""
     for line in lines:
         try:
-            work = Work.model_validate_json(line)
+            jobs.put(Work.model_validate_json(line))
         except ValidationError:
-            ray = RayReady.model_validate_json(line)
-        if work is not None and ray is not None:
-            return work, ray
-    return None
+            ray.ready(RayReady.model_validate_json(line).address)
+    os._exit(1)
 
 
-def _run(work: Work, ray: RayReady, reports: IO[str]) -> Finished:
+def _run(work: Work, zygote: Zygote, ray: Joining, reports: IO[str]) -> Finished:
     def report(event: Reported, files: Sequence[LocalArtifact] = ()) -> None:
-        reports.write(Reporting(event=event).model_dump_json() + "\n")
+        reports.write(Reporting(event=event, artifacts=tuple(files)).model_dump_json() + "\n")
 
     try:
-        return run_job(work, RayRunner(connect(ray.address), work.cluster.min_workers, work.join_deadline), report)
+        with _runner(work, zygote, ray) as runner:
+            return run_job(work, runner, report, job=work.job)
     except JobFailed as error:
         return refused(error)
     except Exception as error:
         log.exception("the driver broke")
         return Finished(succeeded=False, reason=Reason.PLATFORM_ERROR, message=f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def _runner(work: Work, zygote: Zygote, ray: Joining) -> Iterator[Runner]:
+    """Ray alone where the job wants what only Ray has: GPUs, or workers before the first task."""
+    cluster = work.cluster
+    if cluster.gpus or cluster.min_workers:
+        from worker_image.ray_runner import RayRunner  # noqa: PLC0415 - see Joining
+
+        yield RayRunner(ray.wait(), cluster.min_workers, work.join_deadline)
+        return
+    here = ProcessRunner(zygote, slots=max(1, int(cluster.cpus)), host="head")
+    runner = HandoverRunner(here, later=lambda: _on(ray))
+    try:
+        yield runner
+    finally:
+        runner.close()
+
+
+def _on(ray: Joining) -> Successor | None:
+    connection = ray.connection()
+    if connection is None:
+        return None
+    from worker_image.ray_runner import RayRunner  # noqa: PLC0415 - see Joining
+
+    return RayRunner(connection)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from flaregate_wire.events import Reported
 from flaregate_wire.states import Reason
 from worker_image.memory import oom_kills
 from worker_image.processes import signal_me_when_parent_ends
-from worker_image.work import FROM_DRIVER, Finished
+from worker_image.work import FROM_DRIVER, Finished, Reporting
 
 DRIVER = (sys.executable, "-m", "worker_image.driver")
 _LINE_BYTES = 16 * 1024 * 1024
@@ -64,8 +63,8 @@ class DriverProcess:
             self.process.stdin.write(message.model_dump_json(by_alias=True).encode() + b"\n")
             await self.process.stdin.drain()
 
-    async def outcome(self, pass_on: Callable[[Reported], None], room: Callable[[], Awaitable[None]]) -> Finished:
-        """Pass events on until the driver has finished, or has ended without saying so."""
+    async def outcome(self, pass_on: Callable[[Reporting], Awaitable[None]]) -> Finished:
+        """Pass events on until the driver has finished a job, or has ended without saying so."""
         while line := await self.reports.readline():
             try:
                 message = FROM_DRIVER.validate_json(line)
@@ -75,8 +74,7 @@ class DriverProcess:
                 )
             if isinstance(message, Finished):
                 return message
-            await room()
-            pass_on(message.event)
+            await pass_on(message)
         return self._unfinished(await self.process.wait())
 
     def _unfinished(self, code: int) -> Finished:

@@ -1,4 +1,4 @@
-"""The head's way: Ray, inputs and driver at the same time, then the manifest."""
+"""The head's way: driver, inputs and Ray at the same time, then the manifest."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,63 +7,88 @@ from typing import Any
 from flaregate_wire.attempts import Manifest
 from flaregate_wire.states import Reason
 from worker_image.container import Container
-from worker_image.driver_process import DRIVER, DriverProcess
+from worker_image.driver_process import DRIVER
 from worker_image.gateway_link import GatewayAway, insist
-from worker_image.logs import RayWorkerLogs, read_pipe
-from worker_image.ray_cluster import RayBroken, RayNode
+from worker_image.head_processes import HeadProcesses
+from worker_image.logs import read_pipe
+from worker_image.passing import Passing
+from worker_image.ray_cluster import RayBroken
 from worker_image.transfers import StageInFailed, StoreRefused, fetch_inputs, put_artifact
-from worker_image.work import Finished, RayReady, Work
+from worker_image.work import Finished, GatewayAccess, RayReady, Work
 
-_RAY_SECONDS = 120.0
 _MESSAGE_LENGTH = 4000
 _LAST_OUTPUT_SECONDS = 0.3
 """How long to wait, after the driver's last report, for its output to be closed."""
+_SETTLE_SECONDS = 0.02
+"""The same for a driver that stays: what was printed before its last report is in the pipe already."""
 
 
 class Head:
-    """Runs the driver to its end, and leaves everything else that still runs to `end_descendants`."""
+    """Runs one job to its end. What still runs then is left to `end_descendants`, or kept for another job."""
 
-    def __init__(self, container: Container, driver_command: Sequence[str] = DRIVER) -> None:
+    def __init__(
+        self, container: Container, driver_command: Sequence[str] = DRIVER, kept: HeadProcesses | None = None
+    ) -> None:
         self._container = container
         self._driver_command = driver_command
-        self._driver: DriverProcess | None = None
+        self._processes = kept
+        self._passing = Passing(container)
         self._output: asyncio.Task[None] | None = None
         self._has_work = asyncio.Event()
-        self._ray_logs = RayWorkerLogs(container.ray_temp, container.log)
+        definition = container.order.definition
+        warm = 0.0 if definition is None or container.settings.park is None else definition.warm
+        self.warm = warm if container.order.cluster.topology == "single" else 0.0
+        """Seconds to wait for another job."""
+
+    @property
+    def kept(self) -> HeadProcesses | None:
+        """What another job can have, after this one."""
+        return self._processes if self.warm and self._processes is not None and self._processes.alive else None
 
     async def run(self) -> Manifest:
         """Do the work, and say how it ended. The log is complete then, but not yet shipped."""
         self._container.reached("booted")
         try:
             finished = await self._work()
+            await self._passing.settled()
         except StageInFailed as exc:
-            finished = _failure(Reason.STAGE_IN_FAILED, exc)
+            finished = self._failure(Reason.STAGE_IN_FAILED, exc)
         except RayBroken as exc:
-            finished = _failure(Reason.PLATFORM_ERROR, exc)
+            finished = self._failure(Reason.PLATFORM_ERROR, exc)
+        except (StoreRefused, GatewayAway, OSError) as exc:
+            finished = self._failure(Reason.COMMIT_FAILED, exc)
         manifest = await self._manifest(finished)
-        await self.end(grace=0)
+        await (self.end(grace=0) if self.kept is None else self._settle())
         return manifest.model_copy(update={"log_tail": self._container.log.tail()})
 
     async def end(self, grace: float) -> None:
         """End the driver and take in its last output."""
-        if self._driver is not None:
-            await self._driver.end(grace)
+        self.warm = 0.0
+        self._passing.close()
+        if self._processes is not None:
+            await self._processes.driver.end(grace)
+        await self._settle(_LAST_OUTPUT_SECONDS)
+
+    async def _settle(self, seconds: float = _SETTLE_SECONDS) -> None:
         if self._output is not None:
-            await asyncio.wait({self._output}, timeout=_LAST_OUTPUT_SECONDS)
+            await asyncio.wait({self._output}, timeout=seconds)
             self._output.cancel()
-        self._ray_logs.look(last=True)
+        if self._processes is not None:
+            self._processes.ray_logs.look(last=True)
 
     async def _work(self) -> Finished:
         container = self._container
-        ray = await RayNode.start(container.ray_command(), container.environment)
-        self._driver = driver = await DriverProcess.start(container.environment, self._driver_command)
+        if self._processes is None:
+            self._processes = await HeadProcesses.start(container, self._driver_command)
+        processes, driver = self._processes, self._processes.driver
+        processes.ray_logs.log = container.log
         self._output = asyncio.create_task(read_pipe(driver.output, container.log))
         beside = {
-            asyncio.create_task(self._feed(driver)),
-            asyncio.create_task(self._watch_ray(ray, driver)),
-            asyncio.create_task(self._ray_logs.run()),
+            asyncio.create_task(self._feed(processes)),
+            asyncio.create_task(self._watch_ray(processes)),
+            asyncio.create_task(processes.ray_logs.run()),
         }
-        outcome = asyncio.create_task(driver.outcome(container.reporter.report, container.reporter.room))
+        outcome = asyncio.create_task(driver.outcome(self._passing.take))
         try:
             waiting: set[asyncio.Task[Any]] = {outcome, *beside}
             while True:
@@ -76,33 +101,45 @@ class Head:
             for task in (outcome, *beside):
                 task.cancel()
 
-    async def _feed(self, driver: DriverProcess) -> None:
+    async def _feed(self, processes: HeadProcesses) -> None:
         container, order = self._container, self._container.order
         if order.definition is None:
             raise StageInFailed("the head's order has no definition")
-        client = container.link.client
+        client, link = container.link.client, container.link
         paths = await fetch_inputs(client, order.blobs, container.blobs, patience=order.lease)
         container.reached("inputs_ready")
-        await driver.tell(
+        await processes.driver.tell(
             Work(
+                job=order.job,
                 definition=order.definition,
                 cluster=order.cluster,
                 attempt=order.number,
                 blobs=paths,
                 scratch=str(container.artifacts),
                 join_deadline=order.join_deadline,
+                gateway=GatewayAccess(
+                    url=container.settings.url, attempt=order.attempt, token=order.token, boot=link.boot
+                ),
+                last=not self.warm,
             )
         )
         self._has_work.set()
 
-    async def _watch_ray(self, ray: RayNode, driver: DriverProcess) -> None:
+    async def _watch_ray(self, processes: HeadProcesses) -> None:
         container = self._container
-        address = await ray.head_ready(_RAY_SECONDS)
+        address = await processes.address()
         container.reached("ray_ready")
         await insist(lambda: container.link.register_head(address), patience=container.order.lease)
         await self._has_work.wait()
-        await driver.tell(RayReady(address=address))
-        raise RayBroken(await ray.ended())
+        if not processes.driver_knows:
+            processes.driver_knows = True
+            await processes.driver.tell(RayReady(address=address))
+        await processes.break_down()
+
+    def _failure(self, reason: Reason, exc: Exception) -> Finished:
+        """A failure of what the job stands on; nothing of it is kept for another one."""
+        self.warm = 0.0
+        return Finished(succeeded=False, reason=reason, message=str(exc)[:_MESSAGE_LENGTH])
 
     async def _manifest(self, finished: Finished) -> Manifest:
         container = self._container
@@ -112,7 +149,7 @@ class Head:
                 for artifact in finished.artifacts
             ]
         except (StoreRefused, GatewayAway, OSError) as exc:
-            finished, artifacts = _failure(Reason.COMMIT_FAILED, exc), []
+            finished, artifacts = self._failure(Reason.COMMIT_FAILED, exc), []
         return Manifest(
             boot=container.link.boot,
             succeeded=finished.succeeded,
@@ -121,7 +158,3 @@ class Head:
             result=finished.result,
             artifacts=tuple(artifacts),
         )
-
-
-def _failure(reason: Reason, exc: Exception) -> Finished:
-    return Finished(succeeded=False, reason=reason, message=str(exc)[:_MESSAGE_LENGTH])

@@ -124,13 +124,14 @@ class RayWorkerLogs:
 
     def __init__(self, temp: Path, log: ContainerLog) -> None:
         self._folder = temp / "session_latest" / "logs"
-        self._log = log
+        self.log = log
+        """Where the lines go now."""
         self._files: dict[str, _Tailed] = {}
 
     async def run(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            await self._log.room()
+            await self.log.room()
             self.look()
 
     def look(self, *, last: bool = False) -> None:
@@ -164,4 +165,4 @@ class RayWorkerLogs:
     def _pass_on(self, lines: bytes) -> None:
         users = b"".join(line for line in lines.splitlines(keepends=True) if not _RAYS_OWN_LINES.match(line))
         if users:
-            self._log.write(users)
+            self.log.write(users)

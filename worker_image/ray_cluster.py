@@ -1,6 +1,7 @@
 """This container's part of the Ray cluster: `ray start` as a child, from outside only. Nothing here imports Ray."""
 
 import asyncio
+import os
 import re
 import sys
 from collections import deque
@@ -75,14 +76,20 @@ class RayNode:
     lines: deque[bytes]
 
     @classmethod
-    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> "RayNode":
+    async def start(cls, command: Sequence[str], environment: Mapping[str, str], nice: int = 0) -> "RayNode":
+        """`nice` is what its processes step back behind others."""
+
+        def in_child() -> None:
+            signal_me_when_parent_ends()
+            os.nice(nice)
+
         process = await asyncio.create_subprocess_exec(
             *command,
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            preexec_fn=signal_me_when_parent_ends,
+            preexec_fn=in_child,
         )
         return cls(process, deque(maxlen=_LAST_LINES))
 

@@ -7,9 +7,17 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import IPv4Address, ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
-_OWN = ("FLAREGATE_URL", "FLAREGATE_ATTEMPT", "FLAREGATE_INDEX", "FLAREGATE_BOOTSTRAP", "FLAREGATE_NODE_IP")
+_OWN = (
+    "FLAREGATE_URL",
+    "FLAREGATE_ATTEMPT",
+    "FLAREGATE_INDEX",
+    "FLAREGATE_BOOTSTRAP",
+    "FLAREGATE_NODE_IP",
+    "FLAREGATE_PARK",
+)
 _LOOPBACK_NET = int(IPv4Address("127.1.0.0"))
 _LOOPBACK_SIZE = int(IPv4Address("127.255.255.0")) - _LOOPBACK_NET
 
@@ -25,6 +33,8 @@ class Settings:
     node_ip: str
     child_environment: Mapping[str, str] = field(repr=False)
     """The environment without this module's own variables and without anybody's Ray."""
+    park: Path | None = None
+    """The file by which this container says that it waits for another job, where its launcher has one."""
     patience: float = 60.0
     """Seconds to wait for the order while the gateway is away; its lease is not known before."""
 
@@ -40,6 +50,7 @@ class Settings:
             index=index,
             bootstrap=own["FLAREGATE_BOOTSTRAP"],
             node_ip=own.get("FLAREGATE_NODE_IP") or node_ip(url, attempt, index),
+            park=Path(own["FLAREGATE_PARK"]) if "FLAREGATE_PARK" in own else None,
             child_environment={name: value for name, value in environ.items() if not name.startswith("RAY_")},
         )
 

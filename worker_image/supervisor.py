@@ -4,9 +4,11 @@ import asyncio
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -14,6 +16,8 @@ from worker_image.container import Container
 from worker_image.driver_process import DRIVER
 from worker_image.gateway_link import AttemptOver, GatewayLink, LinkError, insist
 from worker_image.head import Head
+from worker_image.head_processes import HeadProcesses
+from worker_image.parking import Parking
 from worker_image.ray_cluster import RayBroken
 from worker_image.reporting import LeaseLost, Reporter
 from worker_image.settings import Settings, is_loopback
@@ -23,6 +27,15 @@ _GRACE_SECONDS = 5.0
 """What the driver has between SIGTERM and SIGKILL."""
 _LAST_WORDS_SECONDS = 2.0
 """What shipping the log and the events may take after a cancel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """How a container's job ends where the container may have another one."""
+
+    processes: HeadProcesses
+    seconds: float
+    """How long it waits for that."""
 
 
 class Exit(Enum):
@@ -42,7 +55,31 @@ def main(scratch: Path, driver_command: Sequence[str] = DRIVER) -> int:
 
 
 async def supervise(settings: Settings, scratch: Path, driver_command: Sequence[str] = DRIVER) -> Exit:
-    """Fetch the order and follow it. What is still running then is for the caller to end."""
+    """Fetch the order and follow it, and then the orders that a warm head is given.
+
+    What is still running then is for the caller to end.
+    """
+    parking = None if settings.park is None else Parking(settings.park)
+    kept: HeadProcesses | None = None
+    while True:
+        asked = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, asked.set)
+        ended = await _one_job(settings, scratch, driver_command, kept, asked)
+        if isinstance(ended, Exit):
+            return ended
+        if parking is None:
+            return Exit.DONE
+        kept = ended.processes
+        job = await parking.wait(ended.seconds, _either(asked.wait(), kept.end()))
+        if job is None:
+            return Exit.DONE
+        settings = replace(settings, url=job.url, attempt=job.attempt, index=job.index, bootstrap=job.bootstrap)
+
+
+async def _one_job(
+    settings: Settings, scratch: Path, driver_command: Sequence[str], kept: HeadProcesses | None, asked: asyncio.Event
+) -> "Exit | Warm":
     host = httpx.URL(settings.url).host
     # No proxy stands between two processes of one machine, whatever the environment says.
     async with httpx.AsyncClient(base_url=settings.url, trust_env=not is_loopback(host)) as client:
@@ -53,13 +90,22 @@ async def supervise(settings: Settings, scratch: Path, driver_command: Sequence[
             return Exit.DONE
         except LinkError as exc:
             return _say(exc, Exit.REFUSED)
-        cancelled = asyncio.Event()
-        reporter = Reporter(link, order.lease, on_cancel=cancelled.set)
+        reporter = Reporter(link, order.lease, on_cancel=asked.set)
         container = Container(settings, order, link, reporter, scratch)
-        flow = Head(container, driver_command) if order.role == "head" else Worker(container)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, cancelled.set)
-        return await _follow(container, flow, cancelled)
+        flow = Head(container, driver_command, kept) if order.role == "head" else Worker(container)
+        code = await _follow(container, flow, asked)
+        if container.committed and isinstance(flow, Head) and flow.kept is not None:
+            return Warm(flow.kept, flow.warm)
+        return code
+
+
+async def _either(*ways: Coroutine[Any, Any, object]) -> None:
+    tasks = {asyncio.create_task(way) for way in ways}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _follow(container: Container, flow: Head | Worker, cancelled: asyncio.Event) -> Exit:
@@ -96,6 +142,7 @@ async def _to_the_end(container: Container, flow: Head | Worker) -> None:
     await container.reporter.settled()
     if manifest is not None:
         await insist(lambda: container.link.commit(manifest), patience=container.order.lease)
+        container.committed = True
 
 
 async def _last_words(container: Container, flow: Head | Worker) -> None:

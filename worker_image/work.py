@@ -11,19 +11,31 @@ from flaregate_wire.model import PeerModel
 from flaregate_wire.states import Reason
 
 
-class Work(PeerModel):
-    """Supervisor to driver, first line: the inputs are on this machine."""
+class GatewayAccess(PeerModel):
+    """How the driver reaches the gateway itself; in no environment, so that the user's code does not have it."""
 
+    url: str
+    attempt: str
+    token: str = Field(repr=False)
+    boot: str
+
+
+class Work(PeerModel):
+    """Supervisor to driver: a job, and its inputs are on this machine."""
+
+    job: str = ""
     definition: JobDefinition
     cluster: Cluster
     attempt: int
     blobs: dict[str, str] = Field(description="Path of each staged blob, by sha256; every sum has been checked.")
     scratch: str = Field(description="A folder for artifacts; the supervisor removes it.")
     join_deadline: float = Field(default=60, gt=0, description="Seconds to wait for `cluster.min_workers`.")
+    gateway: GatewayAccess | None = None
+    last: bool = Field(default=True, description="Whether the driver ends after it; else it waits for another job.")
 
 
 class RayReady(PeerModel):
-    """Supervisor to driver, second line: Ray can be joined. Its token is in RAY_AUTH_TOKEN."""
+    """Supervisor to driver, once: Ray can be joined. Its token is in RAY_AUTH_TOKEN."""
 
     address: str = Field(description="host:port of the GCS.")
 
@@ -37,7 +49,7 @@ class LocalArtifact(PeerModel):
 
 
 class Finished(PeerModel):
-    """Driver to supervisor, last line."""
+    """Driver to supervisor, the last line of a job."""
 
     type: Literal["finished"] = "finished"
     succeeded: bool
@@ -48,10 +60,11 @@ class Finished(PeerModel):
 
 
 class Reporting(PeerModel):
-    """Driver to supervisor: an event to pass on."""
+    """Driver to supervisor: an event to pass on, once these files are in the store."""
 
     type: Literal["event"] = "event"
     event: Reported
+    artifacts: tuple[LocalArtifact, ...] = ()
 
 
 FROM_DRIVER: TypeAdapter[Finished | Reporting] = TypeAdapter(Finished | Reporting)

@@ -167,18 +167,17 @@ class HandoverRunner:
             if not self._inheriting.is_alive():
                 self._go_over()
         elif self._problem is None and monotonic() - self._since >= self._settle:
-            self._successor = self._later()
-            if self._successor is not None:
-                self._hand_over(self._successor)
+            try:
+                self._successor = self._later()
+                if self._successor is not None:
+                    self._hand_over(self._successor)
+            except (JobFailed, SaveFailed) as error:
+                self._stay(error)
 
     def _hand_over(self, successor: Successor) -> None:
         assert self._context is not None  # noqa: S101 - tasks come after `prepare`
         context, data = self._context, self._folder / str(next(self._files))
-        try:
-            self._first.export_data(data)
-        except SaveFailed as error:
-            self._stay(error)
-            return
+        self._first.export_data(data)
 
         def inherit() -> None:
             try:
