@@ -156,7 +156,9 @@ def _listen(settings: Settings, home: Home) -> socket.socket:
     last = str((home.address() or {}).get("url", "")).rpartition(":")[2]
     ports = [settings.port] if settings.port else [*([int(last)] if last.isdigit() else []), 0]
     for place, port in enumerate(ports):
-        listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named; else each may wait 40 ms
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((settings.host, port))

@@ -13,7 +13,8 @@ from tests.gateway.conftest import Deployed
 @contextlib.asynccontextmanager
 async def served(folder, **settings):
     """Its URLs are good for other threads and processes."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         gateway = Deployed(folder, InstantLauncher(), url=url, **settings)
         gateway.reconcile()

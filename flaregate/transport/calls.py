@@ -47,7 +47,7 @@ class Body:
 class Call:
     """One request. Every one may be repeated: nothing happens twice."""
 
-    method: Literal["GET", "POST", "PUT"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     """Below the gateway's address; a whole URL where it is presigned."""
     params: Params = field(default_factory=dict)
@@ -91,6 +91,11 @@ def jobs(state: State | None, label: str | None, limit: int, cursor: str | None)
 def cancel(job_id: str) -> Call:
     """Wish the job cancelled."""
     return Call("POST", f"/v1/jobs/{job_id}/cancel", headers=JSON, content=b"{}")
+
+
+def forget(job_id: str) -> Call:
+    """Remove from the cache what a job made."""
+    return Call("DELETE", "/v1/cache", {"job": job_id})
 
 
 def results(job_id: str) -> Call:

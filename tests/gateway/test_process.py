@@ -4,10 +4,12 @@ import fcntl
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
 
+import httpx
 import pytest
 
 from gateway.home import Home, HomeTaken
@@ -114,3 +116,10 @@ def test_the_process_has_neither_the_sdk_nor_what_unpickles_or_runs(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_answers_on_a_kept_connection_are_not_held_back(started, tmp_path):
+    _, url = started(tmp_path / "home")
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        seconds = [client.get("/healthz").elapsed.total_seconds() for _ in range(30)]
+    assert statistics.median(seconds) < 0.03, "small writes wait for the other side's delayed acknowledgement"
