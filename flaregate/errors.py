@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flaregate_wire.problems import STATUS, Code, Fault, Problem
+from flaregate_wire.problems import STATUS, Code, Fault, Problem, faults_of
 
 
 class FlaregateError(Exception):
@@ -42,15 +42,7 @@ class Refused(FlaregateError):
     @classmethod
     def for_validation(cls, error: ValidationError) -> "Refused":
         """One error for what a wire model refuses, with a pointer to each place."""
-        faults = [
-            Fault(
-                pointer="".join(f"/{part}" for part in item["loc"]),
-                rule=item["type"],
-                message=f"{'.'.join(str(part) for part in item['loc']) or 'the body'}: {item['msg']}",
-            )
-            for item in error.errors(include_url=False)
-        ]
-        return cls.for_faults(faults)
+        return cls.for_faults(faults_of(error))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _refused, (str(self), self.code, self.errors)

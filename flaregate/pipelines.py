@@ -20,7 +20,7 @@ from flaregate.signatures import function_signature
 from flaregate.values import Stage
 from flaregate_wire.definitions import EstimatorNode, FunctionNode, JoinNode, Name, Needs, Node, PipelineDefinition
 from flaregate_wire.planning.checks import suggestion
-from flaregate_wire.problems import Fault
+from flaregate_wire.problems import Fault, faults_of
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _PARTS = 2
@@ -261,7 +261,7 @@ def _needs(name: str, given: Mapping[str, Any]) -> Needs:
     try:
         return Needs.model_validate(given)
     except ValidationError as error:
-        wrong = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_url=False))
+        wrong = "; ".join(fault.message for fault in faults_of(error))
         raise _refused(f"node {name!r}: {wrong}", "needs") from error
 
 

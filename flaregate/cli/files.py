@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from flaregate.errors import Refused
+from flaregate.submission import checked
 from flaregate_wire.definitions import JobDefinition
-from flaregate_wire.planning import faults
-from flaregate_wire.problems import Code, Fault
+from flaregate_wire.problems import Code
 
 
 def read(path: Path) -> JobDefinition:
@@ -24,14 +23,6 @@ def read(path: Path) -> JobDefinition:
     except (json.JSONDecodeError, yaml.YAMLError) as error:
         raise Refused(f"{path} is not {'JSON' if path.suffix == '.json' else 'YAML'}: {error}") from error
     try:
-        definition = JobDefinition.model_validate(body)
-    except ValidationError as error:
-        found = tuple(
-            Fault(pointer="/" + "/".join(map(str, item["loc"])), rule=item["type"], message=item["msg"])
-            for item in error.errors(include_url=False)
-        )
-        raise Refused(f"{path} is not a job", code=Code.INVALID_DEFINITION, errors=found) from error
-    wrong = faults(definition)
-    if wrong:
-        raise Refused(f"{path} breaks a rule", code=Code.INVALID_DEFINITION, errors=wrong)
-    return definition
+        return checked(body)
+    except Refused as refused:
+        raise Refused(f"{path} is not a job that can run", code=refused.code, errors=refused.errors) from refused

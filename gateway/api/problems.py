@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from flaregate_wire.problems import MEANING, MEDIA_TYPE, RETRYABLE, STATUS, Code, Fault, Problem
+from flaregate_wire.problems import MEANING, MEDIA_TYPE, RETRYABLE, STATUS, Code, Fault, Problem, faults_of
 from gateway.jobs.errors import Refusal
 from gateway.stores.base import KeyRefused, ObjectMismatch, ObjectMissing, StoreError
 from gateway.stores.signing import UrlRefused
@@ -43,14 +43,6 @@ def response(code: Code, detail: str | None = None, errors: tuple[Fault, ...] = 
     return Response(problem.model_dump_json(), STATUS[code], headers, MEDIA_TYPE)
 
 
-def faults_of(error: ValidationError | RequestValidationError) -> tuple[Fault, ...]:
-    """Where a body or parameter is wrong, as JSON Pointers."""
-    return tuple(
-        Fault(pointer="/" + "/".join(map(str, item["loc"])), rule=item["type"], message=item["msg"])
-        for item in error.errors()
-    )
-
-
 def _refusal(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)  # noqa: S101 - registered for it
     return response(error.code, str(error), error.errors)
@@ -59,7 +51,7 @@ def _refusal(_: Request, error: Exception) -> Response:
 def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, ValidationError | RequestValidationError)  # noqa: S101 - registered for them
     faults = faults_of(error)
-    return response(Code.INVALID_REQUEST, "; ".join(f"{item.pointer}: {item.message}" for item in faults[:5]), faults)
+    return response(Code.INVALID_REQUEST, "; ".join(item.message for item in faults[:5]), faults)
 
 
 def _store(_: Request, error: Exception) -> Response:

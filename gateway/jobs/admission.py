@@ -2,17 +2,18 @@
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from pydantic import ValidationError
 
-from flaregate_wire.definitions import JobDefinition, JoinNode, ModelNode, Signature
+from flaregate_wire.definitions import Code, JobDefinition, JoinNode, ModelNode, Node, Signature
 from flaregate_wire.jobs import PlanView, Progress
 from flaregate_wire.planning import faults, plan
-from flaregate_wire.problems import Fault
+from flaregate_wire.problems import Fault, faults_of
 from flaregate_wire.states import State
 from gateway.jobs.errors import EnvironmentMismatch, InvalidDefinition, PriceUnknown
 from gateway.jobs.records import JobRecord
@@ -27,8 +28,13 @@ _EXACT = frozenset({"ray", "cloudpickle"})
 @cache
 def catalogue() -> dict[str, Signature]:
     """Signatures of what the workers can import by name."""
-    document = json.loads(files("gateway.jobs").joinpath("catalogue.json").read_text())
-    return {path: Signature.model_validate(row) for path, row in document["estimators"].items()}
+    return {path: Signature.model_validate(row) for path, row in _document()["estimators"].items()}
+
+
+@cache
+def _document() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(files("gateway.jobs").joinpath("catalogue.json").read_text())
+    return document
 
 
 def new_id(now: datetime) -> str:
@@ -43,11 +49,8 @@ def parse(body: bytes) -> JobDefinition:
     try:
         definition = JobDefinition.model_validate_json(body)
     except ValidationError as error:
-        found = tuple(
-            Fault(pointer="/" + "/".join(map(str, item["loc"])), rule=item["type"], message=item["msg"])
-            for item in error.errors(include_url=False)
-        )
-        raise InvalidDefinition("; ".join(f"{item.pointer}: {item.message}" for item in found[:5]), found) from error
+        found = faults_of(error)
+        raise InvalidDefinition("; ".join(item.message for item in found[:5]), found) from error
     definition = _signed(definition)
     wrong = faults(definition)
     if wrong:
@@ -56,14 +59,52 @@ def parse(body: bytes) -> JobDefinition:
 
 
 def _signed(definition: JobDefinition) -> JobDefinition:
-    """Fill in the signatures of nodes that are named by import path only; what is unknown the head checks."""
-    nodes = tuple(
-        node
-        if isinstance(node, JoinNode | ModelNode) or node.signature is not None or node.import_ is None
-        else node.model_copy(update={"signature": catalogue().get(node.import_)})
-        for node in definition.pipeline.nodes
-    )
+    """Fill in what nodes do that are named by import path only; what is unknown the head checks."""
+    nodes = tuple(_signed_node(node) for node in definition.pipeline.nodes)
     return definition.model_copy(update={"pipeline": definition.pipeline.model_copy(update={"nodes": nodes})})
+
+
+def _signed_node(node: Node) -> Node:
+    if isinstance(node, JoinNode | ModelNode) or node.signature is not None or node.import_ is None:
+        return node
+    known = catalogue().get(node.import_)
+    if known is None:
+        return node
+    if isinstance(node.params.get("random_state"), int):
+        known = known.model_copy(update={"draws": False})
+    code = node.code or f"scikit-learn=={_document()['scikit-learn']}"
+    return node.model_copy(update={"signature": known, "code": code})
+
+
+def check_travels(definition: JobDefinition, platform: Capabilities) -> None:
+    """Raise InvalidDefinition for code that imports what only the submitting machine has, unless the job runs there."""
+    if platform.name == "local":
+        return
+    found = tuple(
+        Fault(pointer="/pipeline", rule="only_here", message=_stays(name, code.only_here, platform.name))
+        for name, code in _code(definition)
+        if code.only_here
+    )
+    if found:
+        raise InvalidDefinition("; ".join(item.message for item in found), found)
+
+
+def _stays(name: str, modules: Sequence[str], platform: str) -> str:
+    return (
+        f"{name} imports {', '.join(modules)} when it runs, which {platform!r} does not have; install it there, or "
+        "import it at the top of its file, so that it goes with the job"
+    )
+
+
+def _code(definition: JobDefinition) -> Iterator[tuple[str, Code]]:
+    """Every piece of code that the job brings, and what it is called."""
+    named: list[tuple[str, object]] = []
+    for node in definition.pipeline.nodes:
+        inner = node.combine if isinstance(node, JoinNode) else getattr(node, "stack_cv", None)
+        named += [(f"node {node.name!r}", node), (f"node {node.name!r}", inner)]
+    scoring = definition.scoring if isinstance(definition.scoring, dict) else {"scoring": definition.scoring}
+    named += [*scoring.items(), ("cv", definition.cv), ("refit", definition.refit)]
+    return ((name, code) for name, code in named if isinstance(code, Code))
 
 
 def check_environment(needed: Mapping[str, str], has: Mapping[str, str]) -> None:
@@ -84,6 +125,7 @@ def _series(name: str, version: str) -> str:
 
 def admit(definition: JobDefinition, platform: Capabilities, tenant: str, now: datetime) -> JobRecord:
     """The record of a new job. Raises InvalidDefinition or PriceUnknown."""
+    check_travels(definition, platform)
     if definition.limits.max_cost is not None:
         message = f"max_cost needs a price, and {platform.name!r} has none; leave max_cost out"
         raise PriceUnknown(message, (Fault(pointer="/limits/max_cost", rule="price_unknown", message=message),))
@@ -108,7 +150,8 @@ def admit(definition: JobDefinition, platform: Capabilities, tenant: str, now: d
 
 
 def planned(definition: JobDefinition, platform: Capabilities) -> PlanView:
-    """What a definition amounts to."""
+    """What a definition amounts to. Raises InvalidDefinition."""
+    check_travels(definition, platform)
     made = plan(definition)
     counts = made.counts()
     lengths = (len(path.nodes) * many for path, many in zip(made.paths, made.sizes, strict=True))

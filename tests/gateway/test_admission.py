@@ -1,0 +1,55 @@
+"""What a definition gets on its way in, and what may not run on a platform."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from gateway.jobs.admission import check_travels, parse
+from gateway.jobs.errors import InvalidDefinition
+from tests.doubles import InstantLauncher
+
+DOUBLE = InstantLauncher().capabilities
+CODE = {"payload": "sha256:" + "a" * 64, "only_here": ["mine.compiled"]}
+
+
+def definition(node=None, **more):
+    tree = {"name": "tree", "kind": "estimator", "import": "sklearn.tree:DecisionTreeClassifier"}
+    inputs = {name: {"dataset": "sklearn.datasets:load_iris", "part": name} for name in ("X", "y")}
+    body = {"pipeline": {"nodes": [{**tree, **(node or {})}]}, "inputs": inputs, "action": "cross_validate", **more}
+    return parse(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("params", "draws"), [({}, True), ({"random_state": 0}, False), ({"random_state": None}, True)]
+)
+def test_a_node_that_is_named_by_path_is_signed_with_its_seed_and_its_release(params, draws):
+    (node,) = definition({"params": params}).pipeline.nodes
+    assert node.signature.draws is draws
+    assert node.code.startswith("scikit-learn==")
+
+
+def test_what_the_user_has_written_is_kept():
+    (node,) = definition({"code": "mine==2"}).pipeline.nodes
+    assert node.code == "mine==2"
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (definition({"only_here": ["mine.compiled"]}), "node 'tree'"),
+        (definition({"stack_cv": CODE}), "node 'tree'"),
+        (definition(scoring=CODE), "scoring"),
+        (definition(scoring={"own": CODE}), "own"),
+        (definition(cv=CODE), "cv"),
+    ],
+)
+def test_code_that_only_the_submitting_machine_has_is_refused_elsewhere_by_name(made, words):
+    with pytest.raises(InvalidDefinition, match=rf"{words} imports mine.compiled .*'double'") as caught:
+        check_travels(made, DOUBLE)
+    assert [fault.rule for fault in caught.value.errors] == ["only_here"]
+    check_travels(made, replace(DOUBLE, name="local"))
+
+
+def test_other_code_runs_anywhere():
+    check_travels(definition(), DOUBLE)
