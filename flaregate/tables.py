@@ -87,7 +87,8 @@ def groups(outcomes: Sequence[Row], by: Sequence[Any], choose: Choose | None) ->
     members: dict[str, list[Row]] = {}
     for outcome in outcomes:
         members.setdefault(repr([_value(outcome, key) for key in keys]), []).append(outcome)
-    return _frame([_group(cells, keys, choose) for cells in members.values()])
+    table = _frame([_group(cells, keys, choose) for cells in members.values()])
+    return table.astype({"best": "Int64"}) if "best" in table else table
 
 
 def _group(outcomes: Sequence[Row], keys: Sequence[Any], choose: Choose | None) -> dict[str, Any]:

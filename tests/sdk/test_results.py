@@ -91,6 +91,10 @@ def test_a_table_by_groups_has_mean_and_std_and_what_failed():
     both = result.table(group_by=["seed", "tune__task"])
     assert both[["seed", "tune__task"]].values.tolist() == [[0, "a"], [1, "a"], [0, "b"], [1, "b"]]
     assert "best" not in swept(CELLS).table(group_by="task")
+    bad = result.table(group_by=["task", "seed"])
+    assert bad["best"].isna().tolist() == [False, False, False, True]
+    assert bad["best"][0] == 0
+    assert bad["failed"].tolist() == [0, 0, 0, 1]
     with pytest.raises(fg.Refused, match="'tusk', which is no axis; did you mean 'task'"):
         result.table(group_by=["tusk"])
 
