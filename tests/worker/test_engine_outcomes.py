@@ -10,7 +10,8 @@ from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import EVENT_BYTES, ErrorDetail, OutcomeEvent, encode
 from flaregate_wire.planning import plan
 from worker_image.engine.outcomes import Tally, cut_middle, within_limit
-from worker_image.engine.tasks import Report
+from worker_image.engine.prepare import SourceSummary, Summary
+from worker_image.engine.tasks import Cut, Report
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PLAN = plan(
@@ -26,7 +27,8 @@ PLAN = plan(
 
 
 def tally(folds=2):
-    return Tally(PLAN, range(folds), lambda: NOW, 1)
+    cuts = tuple(Cut(0, fold) for fold in range(folds))
+    return Tally(PLAN, Summary((SourceSummary(10, folds),)), {0: cuts}, lambda: NOW, 1)
 
 
 @pytest.mark.parametrize(
@@ -42,15 +44,15 @@ def tally(folds=2):
 def test_the_best_is_the_first_of_the_best_means_in_whatever_order_they_come(means, best, order):
     counted = tally(folds=1)
     for candidate in order:
-        counted.count(counted.add(candidate, 0, Report(scores={"score": means[candidate]})))
+        counted.count(counted.add(candidate, Cut(0, 0), Report(scores={"score": means[candidate]})), 0)
     assert (counted.best and counted.best[1]) == best
     assert counted.ended == 5
 
 
 def test_an_outcome_waits_for_all_its_folds_and_keeps_their_order():
     counted = tally()
-    assert counted.add(3, 1, Report(scores={"score": 0.25}, fit_time=1.0)) is None
-    outcome = counted.add(3, 0, Report(scores={"score": math.nan}, fit_time=3.0))
+    assert counted.add(3, Cut(0, 1), Report(scores={"score": 0.25}, fit_time=1.0)) is None
+    outcome = counted.add(3, Cut(0, 0), Report(scores={"score": math.nan}, fit_time=3.0))
     assert outcome.scores == {"score": ({"$float": "nan"}, 0.25)}
     assert outcome.mean == {"$float": "nan"}
     assert outcome.axes == (("a", "n", 3),)
@@ -59,7 +61,7 @@ def test_an_outcome_waits_for_all_its_folds_and_keeps_their_order():
 
 def test_scores_keep_every_bit_on_the_wire():
     number = 0.1 + 0.2
-    outcome = tally(1).add(0, 0, Report(scores={"score": number}))
+    outcome = tally(1).add(0, Cut(0, 0), Report(scores={"score": number}))
     assert json.loads(encode(outcome))["scores"]["score"] == [number]
 
 

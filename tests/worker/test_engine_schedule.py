@@ -12,8 +12,8 @@ from flaregate_wire.events import ErrorDetail
 from flaregate_wire.planning import plan
 from worker_image.engine.batches import batch_size
 from worker_image.engine.families import every_family, grow, lone_family
-from worker_image.engine.schedule import LOSSES, Schedule, Verdict
-from worker_image.engine.tasks import Done, Loss, Report
+from worker_image.engine.schedule import LOSSES, Load, Schedule, Verdict
+from worker_image.engine.tasks import Cut, Done, Loss, Report
 
 
 def planned(nodes, edges=(), axes=()):
@@ -45,9 +45,10 @@ DIAMOND = planned(
 class Simulation:
     """Holds what steps made, and checks that nothing runs before its inputs are there."""
 
-    def __init__(self, made, folds, slots=2, pace=0.001):
+    def __init__(self, made, folds, slots=2, pace=0.001, **known):
         self.plan = made
-        self.schedule = Schedule(made, grow(every_family(made)), tuple(range(folds)))
+        self.cuts = tuple(Cut(0, fold) for fold in range(folds))
+        self.schedule = Schedule(made, grow(every_family(made)), self.cuts, **known)
         self.slots = slots
         self.pace = pace
         self.held = set()
@@ -55,6 +56,7 @@ class Simulation:
         self.submitted = Counter()
         self.ended = Counter()
         self.errors = []
+        self.there = True
 
     def submit(self, limit=8):
         while len(self.running) < limit:
@@ -63,6 +65,11 @@ class Simulation:
                 break
             if isinstance(taken, Verdict):
                 self.judge(taken)
+                continue
+            if isinstance(taken, Load):
+                if self.there:
+                    self.held.add(taken.key)
+                self.schedule.loaded(taken, there=self.there)
                 continue
             self.running.append(SimpleNamespace(task=taken, lost=[key for key in taken.inputs if key not in self.held]))
             if not taken.leaf:
@@ -74,25 +81,24 @@ class Simulation:
     def judge(self, verdict):
         for member in verdict.members:
             for candidate in member.candidates:
-                self.ended[candidate, verdict.fold] += 1
-                self.errors.append((candidate, verdict.fold, verdict.error.type))
+                self.ended[candidate, verdict.cut.fold] += 1
+                self.errors.append((candidate, verdict.cut.fold, verdict.error.type))
 
-    def finish(self, place, *, loss=None, error=None, forget=()):
+    def finish(self, place, *, loss=None, error=None, forget=(), finished=0):
         entry = self.running.pop(place)
         task = entry.task
         if loss is None and any(key not in self.held for key in task.inputs):
             loss = Loss.INPUT_LOST
         for key in forget:
             self.held.discard(key)
-        reports = () if loss else tuple(Report(error=error) for _ in task.members)
-        for verdict in self.schedule.done(Done(task, reports, self.pace * len(task.members), "here", loss, "lost")):
+        reports = tuple(Report(error=error) for _ in task.digests[: finished if loss else None])
+        for verdict in self.schedule.done(Done(task, reports, self.pace * len(task.digests), "here", loss, "lost")):
             self.judge(verdict)
         if loss is None and not task.leaf:
             self.held.add(task.key)
-        if loss is None and task.leaf:
-            for member in task.members:
-                for candidate in member.candidates:
-                    self.ended[candidate, task.fold] += 1
+        for member in task.members[: len(reports)]:
+            for candidate in member.candidates:
+                self.ended[candidate, task.cut.fold] += 1
 
     def every_leaf_ended_once(self, folds):
         expected = {(candidate, fold) for candidate in range(len(self.plan)) for fold in range(folds)}
@@ -110,7 +116,7 @@ def test_without_losses_each_step_is_made_once_for_each_fold_and_nothing_stays_h
         simulation.submit()
     assert simulation.every_leaf_ended_once(3)
     assert set(simulation.submitted.values()) == {1}
-    assert len(simulation.submitted) == 3 * 6  # a, b twice, c, d twice
+    assert len(simulation.submitted) == 3 * 6  # a, b twice, c, d twice: none of them is alone behind another
     assert not simulation.held
     assert not simulation.errors
 
@@ -143,7 +149,7 @@ def test_errors_above_reach_every_leaf_behind_them_and_no_other(data):
     while simulation.running:
         place = data.draw(st.integers(0, len(simulation.running) - 1))
         task = simulation.running[place].task
-        bad = not task.leaf and task.step.digest in failing
+        bad = not task.leaf and bool({step.digest for step in task.steps} & failing)
         simulation.finish(place, error=ErrorDetail(type="Bad", message="") if bad else None)
         simulation.submit()
     assert simulation.every_leaf_ended_once(2)
@@ -163,7 +169,8 @@ def test_a_batch_that_died_runs_again_one_by_one_and_only_the_killer_is_blamed()
     simulation.submit(1)
     assert len(simulation.running[0].task.members) > 1
     killer = simulation.running[0].task.members[1].candidates[0]
-    simulation.finish(0, loss=Loss.DIED)
+    simulation.finish(0, loss=Loss.DIED, finished=1)
+    assert simulation.ended[killer - 1, 0] == 1  # what had ended before is kept
     while not simulation.every_leaf_ended_once(1):
         simulation.submit(1)
         task = simulation.running[0].task
@@ -190,7 +197,7 @@ def test_folds_of_the_first_candidates_come_first():
     while simulation.running:
         task = simulation.running[0].task
         if task.leaf:
-            order += [(candidate, task.fold) for member in task.members for candidate in member.candidates]
+            order += [(candidate, task.cut.fold) for member in task.members for candidate in member.candidates]
         simulation.finish(0)
         simulation.submit(1)
     assert [candidate for candidate, _ in order] == sorted(candidate for candidate, _ in order)
@@ -199,6 +206,71 @@ def test_folds_of_the_first_candidates_come_first():
 def test_the_schedule_of_one_candidate_has_its_steps_alone():
     forest = grow([lone_family(DIAMOND, 8)])
     assert (len(forest.above), forest.tasks) == (4, 5)
+
+
+def test_a_run_of_steps_without_branches_is_one_task():
+    made = planned([estimator(name) for name in "abcd"], [("a", "b"), ("b", "c"), ("c", "d")], [("d", "n", [1, 2, 3])])
+    simulation = Simulation(made, 2)
+    simulation.submit()
+    assert [[step.node for step in entry.task.steps] for entry in simulation.running] == [["a", "b", "c"]] * 2
+    while simulation.running:
+        simulation.finish(0)
+        simulation.submit()
+    assert simulation.every_leaf_ended_once(2)
+
+
+class Known:
+    """Some leaves are known, and some results stored."""
+
+    def __init__(self, leaves=(), stored=()):
+        self._leaves, self._stored = set(leaves), set(stored)
+
+    def leaves(self, family, cut):
+        members = {member.step.digest: member for member in family.members(DIAMOND)}
+        return {digest: Report(cached=True) for digest in members if (digest, cut) in self._leaves}
+
+    def stored(self, unit, cut):
+        return (unit.digest, cut) in self._stored
+
+
+CUTS = [Cut(0, fold) for fold in range(2)]
+LEAVES = sorted({(DIAMOND.steps(candidate)[-1].digest, cut) for candidate in DIAMOND for cut in CUTS})
+RESULTS = sorted((digest, cut) for digest in grow(every_family(DIAMOND)).above for cut in CUTS)
+
+
+@given(st.sets(st.sampled_from(LEAVES)), st.sets(st.sampled_from(RESULTS)), st.booleans(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_what_is_known_is_not_computed_and_what_is_stored_is_loaded(leaves, stored, there, data):
+    simulation = Simulation(DIAMOND, 2, known=Known(leaves, stored))
+    for member, cut, _ in simulation.schedule.given():
+        for candidate in member.candidates:
+            simulation.ended[candidate, cut.fold] += 1
+    simulation.there = there
+    simulation.submit()
+    while simulation.running:
+        task = simulation.running[data.draw(st.integers(0, len(simulation.running) - 1))].task
+        assert not {(member.step.digest, task.cut) for member in task.members} & leaves
+        assert not (there and task.steps and task.key in stored)
+        simulation.finish(next(place for place, entry in enumerate(simulation.running) if entry.task is task))
+        simulation.submit()
+    assert simulation.every_leaf_ended_once(2)
+    assert not simulation.held
+    if leaves == set(LEAVES):
+        assert not simulation.submitted
+
+
+def test_the_leaves_that_take_longest_go_first():
+    made = planned([estimator("a"), estimator("b")], axes=[("a", "n", list(range(9))), ("b", "n", list(range(9)))])
+    simulation = Simulation(made, 1, slots=1)
+    simulation.submit(2)
+    assert {entry.task.step.node for entry in simulation.running} == {"a"}
+    simulation.finish(0)
+    simulation.pace = 1.0
+    simulation.submit(2)
+    assert simulation.running[-1].task.step.node == "b"  # not tried yet
+    simulation.finish(1)
+    simulation.submit(3)
+    assert [entry.task.step.node for entry in simulation.running[1:]] == ["b", "b"]
 
 
 @pytest.mark.parametrize(
