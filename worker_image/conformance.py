@@ -7,9 +7,9 @@ A Runner of one's own is proved by a subclass with a fixture `runner`:
     class TestMine(ProcessRunnerConformance):
         examples = 300
 
-        @pytest.fixture(scope="class")
+        @pytest.fixture
         def runner(self):
-            return MyRunner()
+            return MyRunner()  # one may serve all tests: each job begins with `prepare`
 """
 
 import pytest

@@ -1,15 +1,15 @@
 """Jobs run by the engine without a gateway: in this process for unit tests, on any Runner for the conformance suite."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flaregate.submission import Submission
 from flaregate.testing import Left, Ran, RunJob
 from flaregate.testing.ran import CLUSTER
 from flaregate_wire.events import Reported
-from worker_image.driver import run_job
 from worker_image.engine.runner import Runner, SequentialRunner
-from worker_image.work import Work
+from worker_image.job import run_job
+from worker_image.work import LocalArtifact, Work
 
 
 def jobs_on(runner: Callable[[], Runner]) -> RunJob:
@@ -17,16 +17,15 @@ def jobs_on(runner: Callable[[], Runner]) -> RunJob:
 
     def run(submission: Submission, folder: Path) -> Ran:
         events: list[Reported] = []
-        finished = run_job(_work(submission, folder), runner(), events.append)
-        return Ran(
-            submission,
-            finished.succeeded,
-            events,
-            finished.reason,
-            finished.message,
-            finished.result,
-            {artifact.name: Left(Path(artifact.path), artifact.media_type) for artifact in finished.artifacts},
-        )
+        left: list[LocalArtifact] = []
+
+        def report(event: Reported, files: Sequence[LocalArtifact] = ()) -> None:
+            events.append(event)
+            left.extend(files)
+
+        ended = run_job(_work(submission, folder), runner(), report)
+        artifacts = {one.name: Left(Path(one.path), one.media_type) for one in (*left, *ended.artifacts)}
+        return Ran(submission, ended.succeeded, events, ended.reason, ended.message, ended.result, artifacts)
 
     return run
 

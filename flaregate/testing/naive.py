@@ -4,8 +4,10 @@ What this gives is right by construction: each candidate becomes one scikit-lear
 FeatureUnion where paths meet) that is cloned, fitted and scored anew on every fold.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import product
 from typing import Any
 
@@ -129,7 +131,7 @@ def _step(sketch: Sketch, name: str) -> str:
 def evaluate(case: Case) -> list[Expected]:
     """What must come out, in candidate order; source object after source object."""
     found = []
-    with threadpool_limits(1):
+    with _as_in_a_task():
         for name, (X, y) in case.objects.items():
             classifies = all(is_classifier(case.sketch.part(list(way)[-1]).obj) for way in ways(case.sketch))
             folds = list(check_cv(case.cv, y, classifier=classifies).split(X, y, case.groups))
@@ -157,12 +159,26 @@ def _folds(case: Case) -> int:
     return int(check_cv(case.cv, y).get_n_splits(X, y, case.groups))
 
 
-def fitted(case: Case) -> Iterator[tuple[tuple[str, ...], Chain]]:
-    """Each path, fitted on all rows of the only source object with every node as it was given."""
+def fitted(case: Case) -> list[tuple[tuple[str, ...], Chain | None, str | None]]:
+    """Each path fitted on all rows of the only source object, every node as it was given; or the class of its error."""
+    with _as_in_a_task():
+        return [(tuple(way), *_fitted(case, model(case.sketch, way, {}))) for way in ways(case.sketch)]
+
+
+def _fitted(case: Case, chain: Chain) -> tuple[Chain | None, str | None]:
     X, y = case.objects[None]
-    with threadpool_limits(1):
-        for way in ways(case.sketch):
-            yield tuple(way), model(case.sketch, way, {}).fit(X, y, **_weights(case, slice(None)))
+    try:
+        return chain.fit(X, y, **_weights(case, slice(None))), None
+    except Exception as caught:  # noqa: BLE001 - whatever user code raises is an outcome
+        return None, type(caught).__name__
+
+
+@contextmanager
+def _as_in_a_task() -> Iterator[None]:
+    """One thread, and warnings are no errors."""
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _evaluated(case: Case, name: str | None, way: Way, values: Values, folds: Sequence[Any]) -> Expected:
