@@ -14,7 +14,7 @@ from flaregate.transport.links import Flow
 from flaregate_wire.blobs import BlobAnswer
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import EVENT, OutcomeEvent
-from flaregate_wire.jobs import ArtifactPage, ArtifactView, JobPage, JobView, PlanView
+from flaregate_wire.jobs import ArtifactPage, ArtifactView, CacheRemoved, JobPage, JobView, PlanView
 from flaregate_wire.states import State
 
 Sent = Callable[[str, int], None]
@@ -59,6 +59,12 @@ def cancelling(job_id: str) -> Flow[JobView]:
     """Wish the job cancelled."""
     answer = yield calls.cancel(job_id)
     return read(JobView, answer)
+
+
+def forgetting(job_id: str) -> Flow[CacheRemoved]:
+    """Remove from the cache what the attempts of a job made."""
+    answer = yield calls.forget(job_id)
+    return read(CacheRemoved, answer)
 
 
 def waiting(job_id: str, timeout: float | None, clock: Clock = time.monotonic) -> Flow[JobView]:

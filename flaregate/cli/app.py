@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from flaregate import flows
 from flaregate.cli import files, live, planned, report, service, tabular, words
 from flaregate.cli.exits import Exit, exit_of
 from flaregate.client import Client, Job
@@ -186,6 +187,18 @@ def cancel(job_id: JobId) -> None:
     with Client() as client:
         view = client.job(job_id).cancel()
     out.print(f"{job_id} {view.state if view.state.terminal else 'is being cancelled'}", highlight=False)
+
+
+@app.command()
+def gc(
+    job_id: Annotated[
+        str, typer.Option("--from", help="The job whose results are removed; it may be gone.", show_default=False)
+    ],
+) -> None:
+    """Remove from the cache all that a job's attempts have put there; other jobs compute it again."""
+    with Client() as client:
+        gone = client.link.run(flows.forgetting(job_id))
+    out.print(f"removed {gone.objects} objects of {job_id}, {words.size(gone.size)}", markup=False, highlight=False)
 
 
 @app.command("list")

@@ -137,7 +137,9 @@ async def test_each_file_costs_two_requests_and_is_there_before_its_entry(gatewa
     assert cache.cache.requests == 10 * 2 + 3
     reader = await opened()
     entries = (await reader.lookup(A))[A]
-    assert all([await reader.fetch(entry, tmp_path / "x") for entry in entries.values()])
+    fetched = await asyncio.gather(*(reader.fetch(entry, tmp_path / key) for key, entry in entries.items()))
+    assert fetched == [True] * 10
+    assert {(tmp_path / f"k{number}").read_bytes() for number in range(10)} == {b"%d" % n * 1000 for n in range(10)}
     await reader.close()
     assert list(cache.cache._folder.iterdir()) == []
 
