@@ -36,8 +36,8 @@ class ConditionEvent(_Event):
     message: str | None = None
 
 
-AttemptPhase = Literal[
-    "launched", "booted", "inputs_ready", "ray_ready", "joined", "first_task", "last_task", "committed", "gone"
+AttemptPhase = Literal[  # "released": the head's word that the container `index` has nothing left to do
+    "launched", "booted", "inputs_ready", "ray_ready", "joined", "first_task", "last_task", "released", "committed", "gone"
 ]
 
 

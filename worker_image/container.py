@@ -47,7 +47,7 @@ class Container:
 
     def ray_command(self, join: str | None = None) -> Sequence[str]:
         """How Ray is started here: as the head, or to join the head at `join`."""
-        return start_command(self.settings.node_ip, self.ray_temp, self.order.cluster, join)
+        return start_command(self.settings.node_ip, self.ray_temp, self.order.cluster, join, self.order.index)
 
     async def _ship_log(self, start: int, segment: bytes) -> None:
         key = await put_bytes(self.link, f"logs/{self.order.index}/{start:012d}", segment)

@@ -13,6 +13,8 @@ from flaregate_wire.jobs import Cluster
 from worker_image.processes import signal_me_when_parent_ends
 
 _RAY = (sys.executable, "-c", "import sys; from ray.scripts.scripts import main; sys.exit(main())")
+CONTAINER = "container-"
+"""And its number: a resource of each node."""
 _STORE_SHARE = 0.3
 _STORE_MINIMUM = 80_000_000
 _STARTED = re.compile(rb"Ray runtime started")
@@ -46,8 +48,11 @@ def ray_environment(inherited: Mapping[str, str], token: str, temp: Path) -> dic
     }
 
 
-def start_command(node_ip: str, temp: Path, cluster: Cluster, join: str | None) -> list[str]:
-    """`ray start` for a head, or for a node that joins the head at `join`; every port is a free one."""
+def start_command(node_ip: str, temp: Path, cluster: Cluster, join: str | None, index: int = 0) -> list[str]:
+    """`ray start` for a head, or for a node that joins the head at `join`; every port is a free one.
+
+    The node has its container's number as a resource, by which the driver knows it.
+    """
     role = (
         [f"--address={join}"]
         if join
@@ -64,6 +69,7 @@ def start_command(node_ip: str, temp: Path, cluster: Cluster, join: str | None) 
         f"--temp-dir={temp}",
         f"--num-cpus={max(1, int(cluster.cpus))}",
         f"--num-gpus={cluster.gpus}",
+        f'--resources={{"{CONTAINER}{index}": 1}}',
         f"--object-store-memory={max(_STORE_MINIMUM, int(cluster.memory * _STORE_SHARE))}",
     ]
 

@@ -121,7 +121,7 @@ class Containers:
                         live = moves.live(current[0], _boot(current[1], who)) if current else None
                     except AttemptOver:
                         live = None
-                    if live is None or live.verdict is not None:
+                    if live is None or live.verdict is not None or who.index in live.released:
                         return Rendezvous(done=True)
                     answer = Rendezvous(head=live.head)
                     if (until == "head" and live.head is not None) or not seconds:

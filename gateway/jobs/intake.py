@@ -80,6 +80,8 @@ def take_in(job: JobRecord, attempt: AttemptRecord | None, index: int, batch: Ev
         if len(encode(event)) > EVENT_BYTES:
             raise TooLarge(f"event {number} is longer than {EVENT_BYTES} bytes; cut its traceback in the middle")
         job, attempt = _follow(job, attempt, event)
+        if isinstance(event, AttemptEvent) and event.phase == "released" and index == 0 and event.index:
+            attempt = replace(attempt, released=(*attempt.released, event.index))
         if isinstance(event, LogEvent):
             segments.append(_segment(job, attempt, event))
         elif isinstance(event, ArtifactEvent):

@@ -50,6 +50,8 @@ class AttemptRecord:
     expected: dict[int, int] = field(default_factory=dict)
     """The number that the next event of each container must have."""
     timeline: dict[str, datetime] = field(default_factory=dict)
+    released: tuple[int, ...] = ()
+    """Workers that have nothing left to do; they end while the head goes on."""
     verdict: Verdict | None = None
     stopped: datetime | None = None
     """When the platform was last asked to end the containers."""

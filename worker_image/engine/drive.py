@@ -54,10 +54,13 @@ class Drive:
 
     runner: Runner
     load: Callable[[Load], Path | None] = lambda _: None
+    let_go: Callable[[int], None] = lambda _: None
+    """Told the number of a worker that is no longer needed, once."""
     tasks: int = 0
     seconds: float = 0.0
     """Of all tasks, in their processes."""
     hosts: dict[str, None] = field(default_factory=dict)
+    _gone: set[int] = field(default_factory=set)
 
     def run(self, schedule: Schedule, sink: Sink) -> None:
         """Run a schedule until nothing is left of it, or the sink wants no more."""
@@ -72,7 +75,16 @@ class Drive:
             if schedule.releases:
                 self.runner.release(tuple(schedule.releases))
                 schedule.releases.clear()
+            if schedule.exhausted:
+                self.let_idle_go()
             sink.pause()
+
+    def let_idle_go(self) -> None:
+        """Let the workers go that have nothing to do."""
+        for index in self.runner.idle_workers():
+            if index not in self._gone:
+                self._gone.add(index)
+                self.let_go(index)
 
     def _submit(self, schedule: Schedule, sink: Sink, running: int) -> int:
         slots = max(self.runner.slots(), 1)

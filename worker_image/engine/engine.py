@@ -65,7 +65,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.report, self.now, self.attempt, 0)
-        self.drive = Drive(self.runner)
+        self.drive = Drive(self.runner, let_go=self._let_go)
 
     @property
     def definition(self) -> JobDefinition:
@@ -97,6 +97,9 @@ class Engine:
 
     def _phase(self, phase: AttemptPhase) -> None:
         self.report(AttemptEvent(time=self.now(), attempt=self.attempt, phase=phase))
+
+    def _let_go(self, worker: int) -> None:
+        self.report(AttemptEvent(time=self.now(), attempt=self.attempt, phase="released", index=worker))
 
     def _recall(self, planned: Plan) -> Recall:
         return Recall(planned, self.summary, self.cache, self.job, self.scratch)

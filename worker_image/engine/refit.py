@@ -51,6 +51,7 @@ class Refit:
         self.seconds = monotonic() - begin
 
     def _fit(self) -> None:
+        self.engine.drive.let_idle_go()  # one path after the other: the head does it alone
         for _ in range(SAVES):
             if not self._fitted() or self._saved():
                 return

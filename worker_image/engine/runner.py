@@ -43,6 +43,10 @@ class Runner(Protocol):
         """Tasks that run at once; may change while machines come and go. Cheap."""
         ...
 
+    def idle_workers(self) -> tuple[int, ...]:
+        """Numbers of the containers beside the head that run nothing, while no task waits for a place."""
+        ...
+
     def prepare(self, context: Context, files: Mapping[str, str]) -> Summary:
         """Load inputs, check nodes, make folds; raises JobFailed. Once a job, before its first task.
 
@@ -125,6 +129,9 @@ class SequentialRunner:
 
     def slots(self) -> int:
         return 1
+
+    def idle_workers(self) -> tuple[int, ...]:
+        return ()
 
     def prepare(self, context: Context, files: Mapping[str, str]) -> Summary:
         for held in (self._tasks, self._parts, self._states, self._outputs):

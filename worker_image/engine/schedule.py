@@ -192,6 +192,11 @@ class Schedule:
             if started is not None:
                 return started
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether every task has been taken: what runs now is the last, unless something is lost."""
+        return not (self._left or self._again or self._blocked)
+
     def _next(self, slots: int) -> Task | Load | None:
         while True:
             heap = self._longest()

@@ -9,6 +9,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flaregate_wire.states import Reason
+from worker_image.ray_cluster import CONTAINER
 from worker_image.engine.prepare import JobFailed
 
 _RAY: Any = ray
@@ -50,6 +51,18 @@ class Connection:
             }
         return self._hosts.get(node, node)
 
+    def idle_workers(self) -> tuple[int, ...]:
+        """Containers beside the head's whose CPUs are all free. Ray gives work to whoever is free: none waits then."""
+        free = _available()
+        return tuple(
+            int(name.removeprefix(CONTAINER))
+            for node in _RAY.nodes()
+            if node["Alive"] and node["NodeID"] != self.head
+            if free.get(node["NodeID"], {}).get("CPU", 0.0) == node["Resources"].get("CPU")
+            for name in node["Resources"]
+            if name.startswith(CONTAINER)
+        )
+
     def wait_for_workers(self, count: int, seconds: float) -> None:
         """Wait until so many workers have joined; raises JobFailed after so many seconds."""
         end = monotonic() + seconds
@@ -61,6 +74,13 @@ class Connection:
 
     def _workers(self) -> int:
         return sum(node["Alive"] and node["NodeID"] != self.head for node in _RAY.nodes())
+
+
+def _available() -> dict[str, dict[str, float]]:
+    """What is free on each node; Ray has no public way to ask that needs no dashboard."""
+    from ray._private.state import available_resources_per_node  # noqa: PLC0415 - private: kept to one place
+
+    return dict(available_resources_per_node())
 
 
 def connect(address: str) -> Connection:

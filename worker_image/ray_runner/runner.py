@@ -144,6 +144,9 @@ class RayRunner:
             case _:
                 raise error
 
+    def idle_workers(self) -> tuple[int, ...]:
+        return self.connection.idle_workers()
+
     def release(self, keys: Collection[Key]) -> None:
         for key in keys:
             self._parts.pop(key, None)
