@@ -110,7 +110,5 @@ def collecting(job_id: str) -> Flow[list[OutcomeEvent]]:
         events = [EVENT.validate_json(line) for line in answer.content.split(b"\n") if line.strip()]
     except ValidationError as error:
         raise GatewayUnavailable(f"the outcomes of {job_id} cannot be read: {error}", retryable=False) from error
-    found = {
-        (event.candidate, event.object, event.iteration): event for event in events if isinstance(event, OutcomeEvent)
-    }
+    found = {(event.candidate, event.object): event for event in events if isinstance(event, OutcomeEvent)}
     return list(found.values())
