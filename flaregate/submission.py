@@ -120,6 +120,9 @@ def refuse(definition: JobDefinition) -> None:
 def _drawing(options: JobOptions) -> candidates.Drawing | None:
     """How candidates are drawn, where they are: by strategy `random`, and from distributions before `halving`."""
     if options.strategy == "random" or (options.strategy == "halving" and candidates.draws(options.axes)):
+        if options.n_iter < 1:
+            message = f"n_iter is {options.n_iter}; draw one candidate at least"
+            raise Refused(message, errors=[Fault(pointer="/samples", rule="n_iter", message=message)])
         return candidates.Drawing(options.n_iter, options.random_state)
     return None
 
