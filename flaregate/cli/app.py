@@ -14,7 +14,8 @@ from flaregate import flows
 from flaregate.cli import files, live, planned, report, service, tabular, words
 from flaregate.cli.exits import Exit, exit_of
 from flaregate.client import Client, Job
-from flaregate.errors import FlaregateError, GatewayUnavailable, NoArtifact, Refused
+from flaregate.errors import FlaregateError, GatewayUnavailable, Refused
+from flaregate.subjects import fitted_of
 from flaregate_wire.definitions import Action, JobDefinition
 from flaregate_wire.events import OutcomeEvent, encode
 from flaregate_wire.jobs import JobView
@@ -268,10 +269,7 @@ def _finish(job: Job, view: JobView, best: OutcomeEvent | None, output: Output, 
     elif output is Output.TEXT:
         report.show(out, view, best)
     if save is not None and view.state is State.SUCCEEDED:
-        names = [item.name for item in job.artifacts()]
-        if not names:
-            raise NoArtifact("the job fitted no pipeline on all rows; set refit or use action 'fit'")
-        job.download("best" if "best" in names else names[0], save)
+        job.download(fitted_of(job.artifacts(), job.id).name, save)
         size = words.size(save.stat().st_size)
         err.print(
             f"saved     {save} ({size}); flaregate.fitted.load({str(save)!r}, trust=True) reads it", highlight=False
@@ -296,7 +294,7 @@ def _guarded(command: Callable[[], None]) -> int:
     except Refused as refused:
         err.print(f"refused: {refused}", style="red", markup=False, highlight=False)
         for fault in refused.errors:
-            err.print(f"  {fault.pointer}: {fault.message}", markup=False, highlight=False)
+            err.print(f"  {fault.message}  ({fault.pointer})", markup=False, highlight=False)
         return Exit.USAGE
     except GatewayUnavailable as away:
         err.print(str(away), style="red", markup=False, highlight=False)
