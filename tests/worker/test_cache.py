@@ -5,6 +5,7 @@ import json
 import math
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,22 +39,27 @@ def opened(gateway, tmp_path):
 
 
 class Sideways:
-    """A cache that blocks in a thread, because the gateway of these tests runs in this loop."""
+    """A cache that blocks in threads of its own, because the gateway of these tests runs in this loop."""
 
     def __init__(self, cache, head, job):
         self.cache, self.head, self.job = cache, head, job
+        self.threads = ThreadPoolExecutor(4)
+
+    async def _aside(self, call, *given):
+        return await asyncio.get_running_loop().run_in_executor(self.threads, call, *given)
 
     def keep(self, *given):
         self.cache.keep(*given)
 
     async def lookup(self, *shelves):
-        return await asyncio.to_thread(self.cache.lookup, list(shelves))
+        return await self._aside(self.cache.lookup, list(shelves))
 
     async def fetch(self, entry, path):
-        return await asyncio.to_thread(self.cache.fetch, entry, path)
+        return await self._aside(self.cache.fetch, entry, path)
 
     async def close(self):
-        await asyncio.to_thread(self.cache.close)
+        await self._aside(self.cache.close)
+        self.threads.shutdown()
 
 
 def objects(gateway, content=None):
@@ -270,7 +276,7 @@ async def test_what_is_not_json_is_refused_at_once_and_nothing_is_kept_after_the
     cache.keep(A, "lost", {}, Path("/nowhere/at/all"))
     await cache.close()
     cache.keep(A, "k", {"n": 1})
-    await cache.close()
+    cache.cache.close()
     reader = await opened()
     assert await reader.lookup(A) == {}
     await reader.close()
