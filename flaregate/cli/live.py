@@ -17,6 +17,7 @@ from flaregate_wire.events import (
     ConditionEvent,
     EndEvent,
     Event,
+    MetricsEvent,
     OutcomeEvent,
     ProgressEvent,
     StateEvent,
@@ -65,6 +66,9 @@ class Lines:
                 self._say(event, f"{event.phase.replace('_', ' ')} ({'head' if event.index == 0 else 'worker'})")
             case OutcomeEvent():
                 self._say(event, f"candidate {event.candidate}: {words.path(event)}  {_line(event)}")
+            case MetricsEvent():
+                figures = "  ".join(f"{name} {words.value(given)}" for name, given in event.values.items())
+                self._say(event, f"candidate {event.candidate}, step {event.step}: {figures}")
             case EndEvent(message=str() as message):
                 self._say(event, message)
             case _:

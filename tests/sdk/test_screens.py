@@ -9,7 +9,7 @@ from flaregate.cli import live, planned, tabular, words
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import EVENT
 from flaregate_wire.jobs import PlanView
-from tests.sdk.double import outcome
+from tests.sdk.double import NOW, outcome
 
 TREE = {"name": "tree", "kind": "estimator", "import": "sklearn.tree:DecisionTreeClassifier"}
 TUNE = {"name": "tune", "kind": "function", "import": "own.module:tune"}
@@ -134,4 +134,7 @@ def test_the_screen_of_a_terminal_and_the_lines_of_a_log():
     out = io.StringIO()
     with live.view(Console(file=out), None, rank) as lines:
         lines.show(events(cell(0, 0.5))[0])
+        told = {"id": 2, "type": "metrics", "time": NOW, "candidate": 3, "step": 1, "values": {"loss": 0.25}}
+        lines.show(*events(told))
+    assert "candidate 3, step 1: loss 0.25" in out.getvalue()
     assert "candidate 0: tune  tune.lr=0  acc 0.5" in out.getvalue()
