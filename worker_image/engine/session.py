@@ -73,6 +73,11 @@ class FunctionEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         return True
 
 
+def _own_score(estimator: Any, *rows: Any) -> Any:
+    """What scores where `scoring` is None."""
+    return estimator.score(*rows)
+
+
 @dataclass(slots=True)
 class Session:
     """The nodes and rows of one job in this process."""
@@ -161,12 +166,11 @@ class Session:
 
     def scorer(self, estimator: Any) -> Any:
         """What scores this kind of estimator, made once. Raises ValueError where it cannot be scored."""
+        if self.scoring() is None and hasattr(estimator, "score"):
+            return _own_score
         kind = type(estimator)
         if kind not in self._scorers:
-            scorer = check_scoring(estimator, scoring=self.scoring(), raise_exc=False)
-            if self.scoring() is None:
-                return scorer  # it looks at the object, not at its class alone
-            self._scorers[kind] = scorer
+            self._scorers[kind] = check_scoring(estimator, scoring=self.scoring(), raise_exc=False)
         return self._scorers[kind]
 
     def _build_scoring(self) -> Any:
