@@ -1,0 +1,120 @@
+"""What the drop-ins ask a client for: a search over nodes, a sweep of single fits, one fit on all rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol
+
+from flaregate.axes import MadeAxis, own_axes
+from flaregate.endings import warn_once
+from flaregate.errors import JobFailed
+from flaregate.outcomes import Outcome, Result
+from flaregate.payload import Staged
+from flaregate.pipelines import Pipeline
+from flaregate.sklearn import cells
+from flaregate.sklearn.chains import Nodes, whole
+from flaregate.sklearn.raising import raised
+from flaregate.sklearn.work import Evaluation, as_they_are
+from flaregate.submission import JobOptions, Submission, prepare, refuse
+
+
+class _Job(Protocol):
+    def result(self) -> Result: ...
+
+
+class JobClient(Protocol):
+    """What sends jobs: flaregate.Client, or whatever stands for it in a test."""
+
+    def send(self, submission: Submission) -> _Job: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """A client, and the options of every job that is sent through it."""
+
+    client: JobClient
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def search(self, evaluation: Evaluation, nodes: Nodes, scoring: Any) -> Sequence[Outcome]:
+        """An outcome for each candidate."""
+        rest = evaluation.rest
+        made = self._prepared(
+            nodes.pipeline(),
+            action="search",
+            X=evaluation.X,
+            y=evaluation.y,
+            cv=evaluation.folds,
+            scoring=scoring,
+            fit_params=nodes.by_node(rest["fit_params"] or {}),
+            refit=False,
+            return_train_score=rest["return_train_score"],
+            error_score=rest["error_score"],
+        )
+        return self._outcomes(_with_samples(made, nodes, evaluation.candidates), len(evaluation.candidates))
+
+    def sweep(self, evaluation: Evaluation) -> Sequence[Outcome]:
+        """An outcome for each candidate and fold, candidate by candidate; its output is what the function gives."""
+        cell = partial(
+            cells.run,
+            function=evaluation.function,
+            estimator=evaluation.estimator,
+            rows=cells.Rows(evaluation.X, evaluation.y, evaluation.folds),
+            rest=cells.Rest(evaluation.rest),
+        )
+        axes = {"parameters": evaluation.candidates, "split": range(len(evaluation.folds))}
+        return self._outcomes(self._of_cells(cell, axes), len(evaluation.pairs()))
+
+    def fit(self, estimator: Any, X: Any, y: Any, fit_params: Mapping[str, Any]) -> Any:  # noqa: N803
+        """The estimator as it is when fitted on all rows; raises what its `fit` raises."""
+        plain = as_they_are(X, y, fit_params)
+        if plain:
+            nodes = whole(estimator)
+            made = self._prepared(nodes.pipeline(), action="fit", X=X, y=y, fit_params=nodes.by_node(fit_params))
+        else:
+            rows = cells.Rows(X, y, ())
+            made = self._of_cells(partial(cells.fit, estimator=estimator, rows=rows, rest=cells.Rest(fit_params)), {})
+        (outcome,) = self._outcomes(made, 1)
+        if outcome.error is not None:
+            raise raised(outcome.error)
+        (fitted,) = [node.state for node in outcome.pipeline().nodes] if plain else outcome.output
+        return fitted
+
+    def _of_cells(self, cell: Callable[..., Any], axes: Mapping[str, Any]) -> Submission:
+        pipe = Pipeline()
+        pipe.node("evaluate", cell)
+        return self._prepared(pipe, action="sweep", axes=axes)
+
+    def _prepared(self, pipe: Pipeline, **own: Any) -> Submission:
+        return prepare(pipe, JobOptions(**{**self.options, **own}))
+
+    def _outcomes(self, submission: Submission, count: int) -> Sequence[Outcome]:
+        """All of them; a job of which every fit failed has ended, and has them too."""
+        try:
+            result = self.client.send(submission).result()
+        except JobFailed as failure:
+            result = failure.result
+            if len(result.outcomes) != count or not all(outcome.error for outcome in result.outcomes):
+                raise
+            warn_once(result)
+        return result.outcomes
+
+
+def _with_samples(made: Submission, nodes: Nodes, candidates: Sequence[Mapping[str, Any] | None]) -> Submission:
+    """The candidates one by one: the places of their values in the axes, None where one is not set."""
+    blobs = dict(made.blobs)
+
+    def stage(item: Staged) -> str:
+        blobs[item.sha256] = item
+        return item.sha256
+
+    keys = dict.fromkeys(key for candidate in candidates for key in candidate or ())
+    axes = {key: MadeAxis(*nodes.place(key), key, stage) for key in keys}
+    samples = tuple(
+        (0, *(axis.place(candidate[key]) if candidate and key in candidate else None for key, axis in axes.items()))
+        for candidate in candidates
+    )
+    wire = tuple(axis.axis() for axis in axes.values())
+    definition = made.definition.model_copy(update={"axes": wire, "samples": samples})
+    refuse(definition)
+    own = own_axes({(axis.node, axis.param): axis for axis in axes.values()})
+    return replace(made, definition=definition, blobs=blobs, own=own)
