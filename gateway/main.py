@@ -116,6 +116,7 @@ async def serve(gateway: Gateway, home: Home, listening: socket.socket, url: str
         await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
         if settings.embedded:
             await _end_jobs(gateway)
+        await gateway.launcher.close()
     server.should_exit = True
     await serving
 

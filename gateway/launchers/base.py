@@ -126,3 +126,7 @@ class Launcher(Protocol):
     async def list(self) -> Collection[Handle]:
         """Every run of this gateway's that is alive. Raises CannotSee."""
         ...
+
+    async def close(self) -> None:
+        """End what this gateway keeps for later; runs go on."""
+        ...

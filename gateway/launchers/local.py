@@ -37,6 +37,7 @@ from gateway.launchers.base import (
     Sighting,
 )
 from gateway.launchers.local_runs import Instance, Marker, Run, marked, members
+from gateway.launchers.local_warm import WarmHeads, may_stay
 
 _WORKER = (sys.executable, "-m", "worker_image")
 _INHERITED = frozenset(
@@ -46,6 +47,8 @@ _INHERITED_PREFIXES = ("LC_", "SSL_", "XDG_CACHE_")
 _DISTRIBUTIONS = ("cloudpickle", "ray", "scikit-learn", "numpy", "scipy")
 _KEPT_SECONDS = 24 * 3600.0
 """How long the folder of an ended run is kept for who wants to read what it printed."""
+_MOST_PARKED = 3
+"""Heads that wait for another job at once; of more, those that have waited longest are ended."""
 _SWEEPS = 50
 _SWEEP_PAUSE = 0.02
 
@@ -74,6 +77,7 @@ class LocalLauncher:
             if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
         }
         self._children: set[int] = set()
+        self._warm = WarmHeads(self._run)
         self._one_at_a_time = asyncio.Lock()
         self.capabilities = Capabilities(
             name="local",
@@ -113,6 +117,10 @@ class LocalLauncher:
         """Every attempt of this home of which a process is alive, whoever started it."""
         return await self._in_thread(self._list)
 
+    async def close(self) -> None:
+        """End the heads that wait for another job; those that have one go on."""
+        await self._in_thread(self._end_parked)
+
     async def _in_thread(self, work: Callable[..., T], *given: object) -> T:
         async with self._one_at_a_time:
             return await asyncio.to_thread(work, *given)
@@ -143,7 +151,7 @@ class LocalLauncher:
             run.intend(order.cluster.instances)
             known = self._instances(order.attempt, run)
             for index in range(order.cluster.instances):
-                if index not in known:
+                if index not in known and not self._warm.reuse(order, run, self._clock().timestamp()):
                     self._start(order, run, index)
         except OSError as exc:
             raise LaunchFailed(f"cannot start a process: {exc}") from exc
@@ -158,26 +166,46 @@ class LocalLauncher:
             "FLAREGATE_RUN": str(self._marker(order.attempt, index)),
             "TMPDIR": str(self._make_temp(order.attempt, index)),
         }
+        if may_stay(order):
+            environment["FLAREGATE_PARK"] = str(run.parked)
+            self._end_parked(_MOST_PARKED - 1)
         try:
-            child = self._spawn(run, index, environment)
+            child = self._spawn(run, index, environment, subprocess.PIPE if may_stay(order) else subprocess.DEVNULL)
         except OSError:
             shutil.rmtree(environment["TMPDIR"], ignore_errors=True)
             raise
+        if child.stdin is not None:
+            self._warm.add(order, os.dup(child.stdin.fileno()))
+            child.stdin.close()
         self._children.add(child.pid)
         child.returncode = 0  # it may outlive this object, which must neither warn of that nor take the exit code
         run.record(Instance(index=index, pid=child.pid, created=psutil.Process(child.pid).create_time()))
 
-    def _spawn(self, run: Run, index: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, run: Run, index: int, environment: Mapping[str, str], standard_input: int
+    ) -> subprocess.Popen[bytes]:
         with run.output(index).open("ab") as output:
             return subprocess.Popen(  # noqa: S603 - our own program
                 self._command,
                 cwd=run.folder,
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                bufsize=0,
+                stdin=standard_input,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
+
+    def _end_parked(self, kept: int = 0) -> None:
+        """End heads that wait for another job, but for those that began last; clear up after those that have ended."""
+        waiting = self._warm.waiting()
+        unwanted = [origin for origin in waiting[: max(0, len(waiting) - kept)] if self._warm.unpark(origin)]
+        for origin in (*unwanted, *self._warm.ended()):
+            head = self._warm.head(origin)
+            if head is not None:
+                self._sweep(origin, [head])
+                self._exit_code(head.pid)
+            self._warm.remove(origin)
 
     def _instances(self, attempt: str, run: Run) -> dict[int, Instance]:
         """What has been started. A gateway that was killed between start and record left a marker to find it by."""
@@ -196,10 +224,12 @@ class LocalLauncher:
         return Sighting(tuple(self._look(handle.attempt, run, instances[index]) for index in sorted(instances)))
 
     def _look(self, attempt: str, run: Run, instance: Instance) -> InstanceSighting:
+        instance = self._warm.note(attempt) or instance
         if instance.ended is None:
             if instance.process() is not None:
                 return InstanceSighting(instance.index, Phase.RUNNING, started=instance.started)
             self._sweep(attempt, [instance])
+            self._warm.remove(instance.origin or attempt)
             now = self._clock().timestamp()
             instance = replace(instance, ended=now, exit_code=self._exit_code(instance.pid))
             run.record(instance)
@@ -219,7 +249,7 @@ class LocalLauncher:
     def _stop(self, handle: Handle, force: bool) -> None:  # noqa: FBT001
         run = self._run(handle.attempt)
         instances = list(self._instances(handle.attempt, run).values()) if run.exists() else []
-        instances = [instance for instance in instances if instance.ended is None]
+        instances = [one for one in instances if one.ended is None and self._warm.note(handle.attempt) is None]
         if force:
             self._sweep(handle.attempt, instances)
             return
@@ -230,12 +260,12 @@ class LocalLauncher:
 
     def _sweep(self, attempt: str, instances: Sequence[Instance]) -> None:
         """SIGKILL all that belongs to these containers, until nothing is left of them, temporary files neither."""
-        markers = {self._marker(attempt, instance.index) for instance in instances}
+        markers = {self._marker(instance.origin or attempt, instance.index) for instance in instances}
         found = members(markers, instances)
         for _ in range(_SWEEPS):
             if not found:
                 for instance in instances:
-                    shutil.rmtree(self._temp(attempt, instance.index), ignore_errors=True)
+                    shutil.rmtree(self._temp(instance.origin or attempt, instance.index), ignore_errors=True)
                 return
             for process, _marker in found:
                 _signal(process, signal.SIGKILL)
@@ -244,16 +274,18 @@ class LocalLauncher:
         raise CannotSee(f"processes of {attempt} do not end: {[process.pid for process, _ in found]}")
 
     def _list(self) -> Collection[Handle]:
+        self._end_parked(_MOST_PARKED)
         home = str(self._home)
-        attempts = {marker.attempt for _, marker in marked() if marker is not None and marker.home == home}
-        return [self.handle(attempt) for attempt in sorted(attempts)]
+        origins = {marker.attempt for _, marker in marked() if marker is not None and marker.home == home}
+        return [self.handle(attempt) for attempt in sorted(filter(None, map(self._warm.owner, origins)))]
 
     def _forget_old_runs(self) -> None:
         horizon = self._clock().timestamp() - _KEPT_SECONDS
         for folder in (self._home / "runs").glob("*"):
             instances = Run(folder).instances().values()
+            alive = [instance for instance in instances if instance.process() is not None]
             ends = [instance.ended or math.inf for instance in instances] or [folder.stat().st_mtime]
-            if max(ends) < horizon:
+            if max(ends) < horizon and not alive:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -45,10 +45,16 @@ class Instance:
     """When the kernel says it started, in seconds since the epoch: with the pid, a process' identity."""
     ended: float | None = None
     exit_code: int | None = None
+    origin: str | None = None
+    """Of a warm head that another attempt has left: the attempt for which it was started, whose marker it bears."""
+    claimed: float | None = None
+    """When this attempt took it over."""
+    owner: str | None = None
+    """In the record of the attempt for which it was started: who has it now, nobody (empty), or that attempt (None)."""
 
     @property
     def started(self) -> datetime:
-        return datetime.fromtimestamp(self.created, UTC)
+        return datetime.fromtimestamp(self.claimed or self.created, UTC)
 
     def process(self) -> psutil.Process | None:
         """The process itself, if it is alive."""
@@ -61,7 +67,7 @@ class Instance:
 
 
 class Run:
-    """A folder: `run.json` (how many containers), and for each `<index>.json` and `<index>.log`."""
+    """A folder: `run.json` (how many containers), for each `<index>.json` and `<index>.log`, and perhaps `parked`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -88,6 +94,15 @@ class Run:
 
     def record(self, instance: Instance) -> None:
         _write(self.folder / f"{instance.index}.json", asdict(instance))
+
+    def forget(self, index: int) -> None:
+        """As if that container had never been started."""
+        (self.folder / f"{index}.json").unlink()
+
+    @property
+    def parked(self) -> Path:
+        """The file by which the head that was started here says that it waits for another job."""
+        return self.folder / "parked"
 
     def output(self, index: int) -> Path:
         """Where the container's first process prints."""

@@ -66,6 +66,7 @@ async def test_a_container_gets_its_variables_and_little_else(make, tmp_path):
         "FLAREGATE_INDEX": "0",
         "FLAREGATE_BOOTSTRAP": asked.bootstrap,
         "FLAREGATE_RUN": f"{tmp_path}/home/j1-a/0",
+        "FLAREGATE_PARK": f"{tmp_path}/home/runs/j1-a/parked",
     }
 
 
@@ -240,3 +241,152 @@ def test_a_foreign_marker_is_none(text):
 def test_a_marker_is_read_back():
     marker = Marker("/home/of/it", "j1-1", 3)
     assert Marker.read(str(marker)) == marker
+
+
+# Warm heads. A container of these tests prints each job that it is given, and parks again for as long as it is told.
+
+PARKS = """
+import os, pathlib, select, sys
+place = pathlib.Path(os.environ["FLAREGATE_PARK"])
+while True:
+    place.touch()
+    if not select.select([0], [], [], float(SECONDS))[0]:
+        try:
+            place.unlink()
+            break
+        except FileNotFoundError:
+            pass
+    line = sys.stdin.buffer.readline()
+    if not line:
+        break
+    print(line.decode(), end="", flush=True)
+    import time; time.sleep(float(BUSY))
+"""
+
+
+def parks(seconds=600, busy=0):
+    return PARKS.replace("SECONDS", str(seconds)).replace("BUSY", str(busy))
+
+
+def single(attempt, **changes):
+    return order(attempt, workers=0, **changes)
+
+
+def pids(tmp_path, attempt):
+    return Run(tmp_path / "home" / "runs" / attempt).instances()[0].pid
+
+
+async def test_a_head_that_waits_has_ended_for_its_attempt_and_takes_the_next_one_of_its_kind(make, tmp_path):
+    launcher = make(parks())
+    first = await launcher.launch(single("j-1"))
+    ended = (await gone(launcher, first)).head
+    assert ended.exit_code == 0
+    place = tmp_path / "home" / "runs" / "j-1" / "parked"
+    assert ended.ended.timestamp() == pytest.approx(place.stat().st_mtime)
+    assert list(await launcher.list()) == []
+    other = [
+        await launcher.launch(single("j-2", tenant="another")),
+        await launcher.launch(single("j-3", cluster=single("x").cluster.model_copy(update={"cpus": 2}))),
+        await launcher.launch(order("j-4")),
+    ]
+    assert place.exists()
+    second = await launcher.launch(single("j-5", bootstrap="another-bootstrap"))
+    assert second.attempt == "j-5"
+    assert pids(tmp_path, "j-5") == pids(tmp_path, "j-1")
+    assert len({pids(tmp_path, f"j-{number}") for number in range(1, 6)}) == 4
+    async with asyncio.timeout(5):
+        while not (lines := output(tmp_path, "j-1")):
+            await asyncio.sleep(0.02)
+    asked = single("j-5", bootstrap="another-bootstrap")
+    assert json.loads(lines) == {
+        "url": asked.gateway_url, "attempt": "j-5", "index": 0, "bootstrap": "another-bootstrap",
+    }  # fmt: skip
+    now = (await gone(launcher, second)).head
+    assert now.started > ended.ended
+    assert (await launcher.observe([first]))[first].head == ended
+    for handle in other:
+        await launcher.stop(handle, force=True)
+
+
+async def test_a_head_at_its_next_job_belongs_to_that_and_is_ended_with_it(make, tmp_path):
+    launcher = make(parks(busy=600))
+    await gone(launcher, await launcher.launch(single("j-1")))
+    second = await launcher.launch(single("j-2"))
+    async with asyncio.timeout(5):
+        while not output(tmp_path, "j-1"):
+            await asyncio.sleep(0.02)
+    assert [handle.attempt for handle in await launcher.list()] == ["j-2"]
+    restarted = make(parks())
+    assert [handle.attempt for handle in await restarted.list()] == ["j-2"]
+    assert (await restarted.observe([second]))[second].head.phase is Phase.RUNNING
+    await restarted.stop(launcher.handle("j-1"), force=True)
+    assert alive(pids(tmp_path, "j-2"))
+    temp = launcher._temp("j-1", 0)
+    assert temp.exists()
+    await restarted.stop(second, force=True)
+    await gone(restarted, second)
+    assert not alive(pids(tmp_path, "j-2"))
+    assert not temp.exists()
+
+
+async def test_a_head_whose_time_is_over_ends_and_is_not_reused(make, tmp_path):
+    launcher = make(parks(seconds=0.3))
+    await gone(launcher, await launcher.launch(single("j-1")))
+    pid = pids(tmp_path, "j-1")
+    async with asyncio.timeout(5):
+        while alive(pid):
+            await asyncio.sleep(0.02)
+    await gone(launcher, await launcher.launch(single("j-2")))
+    assert pids(tmp_path, "j-2") != pid
+    await launcher.list()
+    assert not launcher._temp("j-1", 0).exists()
+
+
+async def test_heads_that_wait_end_with_their_gateway_whether_it_says_so_or_not(make, tmp_path):
+    launcher = make(parks())
+    await gone(launcher, await launcher.launch(single("j-1")))
+    busy = make(parks(busy=600))
+    await gone(busy, await busy.launch(single("j-2")))
+    await busy.launch(single("j-3"))
+    await launcher.close()
+    await busy.close()
+    assert not alive(pids(tmp_path, "j-1"))
+    assert alive(pids(tmp_path, "j-3"))
+    script = (
+        "import asyncio, sys; sys.path.insert(0, {root!r})\n"
+        "from tests.contracts.launchers import order\nfrom gateway.launchers.local import LocalLauncher\n"
+        "launcher = LocalLauncher(__import__('pathlib').Path({home!r}), {{}}, command=(sys.executable, '-c', {program!r}))\n"
+        "asyncio.run(launcher.launch(order('j-4', workers=0))); print('launched', flush=True); input()"
+    )
+    root = str(Path(__file__).parents[2])
+    code = script.format(root=root, home=str(tmp_path / "home"), program=parks())
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as own:
+        assert own.stdout.readline() == "launched\n"
+        async with asyncio.timeout(5):
+            while not (tmp_path / "home" / "runs" / "j-4" / "parked").exists():
+                await asyncio.sleep(0.02)
+        own.kill()
+    async with asyncio.timeout(5):
+        while alive(pids(tmp_path, "j-4")):
+            await asyncio.sleep(0.02)
+
+
+async def test_of_a_launcher_and_a_head_that_reach_for_the_place_at_once_one_wins(make, tmp_path):
+    launcher = make(parks(seconds=0.05))
+    for number in range(12):
+        await launcher.launch(single(f"j-{number}"))
+        await asyncio.sleep(0.04 + number * 0.004)
+    for number in range(12):
+        await gone(launcher, launcher.handle(f"j-{number}"))
+    given = [json.loads(line)["attempt"] for n in range(12) if Path(tmp_path / f"home/runs/j-{n}/0.log").exists()
+             for line in output(tmp_path, f"j-{n}").splitlines()]  # fmt: skip
+    fresh = [f"j-{n}" for n in range(12) if Run(tmp_path / "home" / "runs" / f"j-{n}").instances()[0].origin is None]
+    assert sorted(given + fresh) == sorted(f"j-{n}" for n in range(12))
+
+
+async def test_few_heads_wait_at_once(make, tmp_path):
+    launcher = make(parks())
+    for number in range(6):
+        await gone(launcher, await launcher.launch(single(f"j-{number}", tenant=f"t{number}")))
+    assert [bool(alive(pids(tmp_path, f"j-{number}"))) for number in range(6)] == [False] * 3 + [True] * 3
+    await launcher.close()
