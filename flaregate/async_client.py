@@ -12,7 +12,7 @@ import httpx
 
 from flaregate import flows
 from flaregate.axes import Axes, OwnAxes
-from flaregate.client import checked_url
+from flaregate.client import checked_url, warm_seconds
 from flaregate.downloads import decoded, into, named
 from flaregate.embedded import Opened, open_gateway
 from flaregate.endings import raise_for, warn_once
@@ -135,7 +135,7 @@ class AsyncClient:
         token: str | None = None,
         *,
         home: str | Path | None = None,
-        warm: float = 0,
+        warm: float | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Without a URL, here and in FLAREGATE_URL, the embedded gateway is opened when the block is entered."""
@@ -191,7 +191,8 @@ class AsyncClient:
         return await self._submit(submission, None)
 
     async def _submit(self, submission: Submission, key: str | None) -> AsyncJob:
-        submission = submission.warmed(self._warm)
+        embedded = self._opened is not None and self._opened.embedded
+        submission = submission.warmed(warm_seconds(self._warm, embedded=embedded))
         with progress(submission.blobs) as sent:
             view = await self.link.run(flows.submitting(submission.definition, submission.blobs, key, sent))
         return AsyncJob(self.link, view.id, submission.own)

@@ -32,6 +32,9 @@ from flaregate_wire.jobs import ArtifactView, JobView, PlanView, Usage
 from flaregate_wire.problems import Code
 from flaregate_wire.states import State
 
+EMBEDDED_WARM = 300.0
+"""Seconds that heads wait for the next job of a client that keeps a gateway of its own open."""
+
 
 class Job:
     """A job at a gateway. It may be asked from any process, by its id."""
@@ -162,7 +165,7 @@ class Client:
         *,
         embedded: bool | None = None,
         home: str | Path | None = None,
-        warm: float = 0,
+        warm: float | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Open it.
@@ -172,7 +175,8 @@ class Client:
             token: Bearer token for it; by default FLAREGATE_TOKEN.
             embedded: False never starts a gateway on this machine, but uses one that `flaregate up` keeps.
             home: Folder of the embedded gateway; by default FLAREGATE_HOME.
-            warm: Seconds that the head of a job may wait for the next one of the same environment.
+            warm: Seconds that the head of a job may wait for the next one; by default 300 at an embedded gateway, whose
+                heads end when the last client is closed, and none where seconds cost money.
             transport: What carries the requests instead of the network.
         """
         settings = from_environment()
@@ -249,7 +253,7 @@ class Client:
         return self._submit(submission, None)
 
     def _submit(self, submission: Submission, key: str | None) -> Job:
-        submission = submission.warmed(self._warm)
+        submission = submission.warmed(warm_seconds(self._warm, embedded=self.embedded))
         with progress(submission.blobs) as sent:
             view = self.link.run(flows.submitting(submission.definition, submission.blobs, key, sent))
         return Job(self, view.id, submission.own)
@@ -307,6 +311,11 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client {self.url}>"
+
+
+def warm_seconds(given: float | None, *, embedded: bool) -> float:
+    """How long heads may wait for the next job."""
+    return given if given is not None else EMBEDDED_WARM if embedded else 0.0
 
 
 def checked_url(url: str) -> str:

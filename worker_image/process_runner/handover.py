@@ -108,6 +108,9 @@ class HandoverRunner:
     def slots(self) -> int:
         return self._first.slots() if self._second is None else self._second.slots()
 
+    def idle_workers(self) -> tuple[int, ...]:
+        return () if self._second is None else self._second.idle_workers()
+
     def prepare(self, context: Context, files: Mapping[str, str]) -> Summary:
         summary = self._first.prepare(context, files)
         self._begin(context)

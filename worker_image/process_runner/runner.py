@@ -77,6 +77,9 @@ class ProcessRunner:
     def slots(self) -> int:
         return self._slots
 
+    def idle_workers(self) -> tuple[int, ...]:
+        return ()
+
     @property
     def busy(self) -> float:
         """CPUs of the tasks that run now."""
