@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import flaregate as fg
 from benchmarks.engine_alone import run_engine
-from benchmarks.harness import cpu_seconds, timed
+from benchmarks.harness import CpuMeter, timed
 from benchmarks.work import Answer, Submitted, Workload, new_client
 from benchmarks.workloads import workload
 
@@ -37,9 +37,9 @@ class Contestant:
     def run(self, name: str, **options: Any) -> Ran:
         """Do a workload once, timed."""
         work = workload(name)
-        before = cpu_seconds()
-        seconds, (answer, job) = timed(self.work, work, **options)
-        return Ran(seconds, cpu_seconds() - before, answer, {} if job is None else self.facts(job))
+        with CpuMeter() as meter:
+            seconds, (answer, job) = timed(self.work, work, **options)
+        return Ran(seconds, meter.seconds, answer, {} if job is None else self.facts(job))
 
     def work(self, work: Workload, **options: Any) -> tuple[Answer, Any]:
         """What is timed: the numbers, and the job if there was one."""

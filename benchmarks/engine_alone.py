@@ -1,20 +1,21 @@
 """The engine without gateway, containers and cache: a job on a runner in this process."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import flaregate as fg
+from flaregate.options import JobOptions
 from flaregate.outcomes import Outcome, outcome_of
-from flaregate.submission import JobOptions, prepare
+from flaregate.submission import prepare
 from flaregate_wire.events import OutcomeEvent, Reported
 from flaregate_wire.jobs import Cluster, Result
-from worker_image.driver import run_job
 from worker_image.engine.runner import Runner
-from worker_image.work import Work
+from worker_image.job import run_job
+from worker_image.work import LocalArtifact, Work
 
 CLUSTER = Cluster(topology="single", workers=0, min_workers=0, cpus=2, memory=2_000_000_000, why="a benchmark")
 
@@ -35,7 +36,7 @@ def run_engine(pipe: fg.Pipeline, given: Mapping[str, Any], runner: Runner, *, k
     run = Run()
     start = time.perf_counter()
 
-    def report(event: Reported) -> None:
+    def report(event: Reported, files: Sequence[LocalArtifact] = ()) -> None:  # noqa: ARG001 - nobody reads them
         if event.type == "attempt" and event.phase == "first_task":
             run.first_task = time.perf_counter() - start
         if keep and isinstance(event, OutcomeEvent):

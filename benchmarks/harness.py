@@ -12,13 +12,16 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from threading import Event, Thread
+from typing import Any, Literal, Self, TypeVar
 
 import psutil
 from threadpoolctl import threadpool_info
 
 RESULTS = Path(__file__).parent / "results"
 PAIRS = 5
+LOOK_SECONDS = 0.3
+"""Between two looks at the processes; a look costs 1 % of one CPU."""
 SLOWING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 """Where a machine sets them they keep a current BLAS from its best kernel. No contestant runs with them."""
 PACKAGES = ("ray", "scikit-learn", "numpy", "scipy", "joblib", "dask", "dask-ml", "pydantic", "fastapi", "sqlalchemy")
@@ -104,14 +107,40 @@ def timed(work: Callable[..., T], *given: Any, **options: Any) -> tuple[float, T
     return time.perf_counter() - start, made
 
 
-def cpu_seconds() -> float:
-    """CPU seconds of this process and all below it, those that have ended and were waited for too."""
-    total = 0.0
-    here = psutil.Process()
-    for process in (here, *here.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):
-            total += sum(process.cpu_times()[:4])
-    return total
+class CpuMeter:
+    """CPU seconds of this process and all below it while it is open; of one that ends, until the last look at it."""
+
+    def __init__(self) -> None:
+        self._before: dict[tuple[int, float], float] = {}
+        self._last: dict[tuple[int, float], float] = {}
+        self._closed = Event()
+        self._looking = Thread(target=self._look_on, daemon=True)
+
+    @property
+    def seconds(self) -> float:
+        """Until the last look."""
+        return sum(used - self._before.get(key, 0.0) for key, used in self._last.items())
+
+    def __enter__(self) -> Self:
+        self._look()
+        self._before = dict(self._last)
+        self._looking.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._looking.join()
+        self._look()
+
+    def _look_on(self) -> None:
+        while not self._closed.wait(LOOK_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        here = psutil.Process()
+        for process in (here, *here.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                self._last[process.pid, process.create_time()] = sum(process.cpu_times()[:2])
 
 
 def peak_memory() -> float:

@@ -2,7 +2,7 @@
 
 import flaregate as fg
 from benchmarks import harness
-from benchmarks.harness import Claim, Row, cpu_seconds, timed
+from benchmarks.harness import Claim, CpuMeter, Row, timed
 from benchmarks.searches import Search, w2
 from benchmarks.work import new_client, same
 
@@ -31,13 +31,13 @@ def run(name: str, pairs: int = harness.PAIRS) -> None:
 
 
 def _one(client: fg.Client, work: Search, project: str, title: str) -> tuple[Row, dict[object, float]]:
-    before = cpu_seconds()
-    wall, (job, answer) = timed(work.flaregate, client, project=project)
+    with CpuMeter() as meter:
+        wall, (job, answer) = timed(work.flaregate, client, project=project)
     stats = job.view().result.stats
     row = {
         title: wall,
-        f"{title}, CPU": cpu_seconds() - before,
-        f"{title}, task s": stats.task_seconds,
+        f"{title}, CPU": meter.seconds,
+        f"{title}, task s": stats.seconds,
         f"{title}, prefix fits": sum(stats.fits.get(node, 0) for node in work.prefix),
         f"{title}, cached": stats.cached,
     }

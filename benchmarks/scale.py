@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 import flaregate as fg
 from benchmarks import harness
 from benchmarks.engine_alone import run_engine
-from benchmarks.harness import Claim, Row, cpu_seconds, peak_memory, timed
+from benchmarks.harness import Claim, CpuMeter, Row, peak_memory, timed
 from benchmarks.work import new_client
 
 FOLDS = 5
@@ -81,15 +81,16 @@ def _ray(candidates: int) -> Row:
 
 def _engine(title: str, runner: Any, candidates: int) -> Row:
     run_engine(*given(100), runner)  # imports and processes are there
-    before, cpu = peak_memory(), cpu_seconds()
-    wall, ran = timed(run_engine, *given(candidates), runner, keep=False)
+    before = peak_memory()
+    with CpuMeter() as meter:
+        wall, ran = timed(run_engine, *given(candidates), runner, keep=False)
     assert ran.result is not None
     assert ran.result.outcomes == candidates, ran.result
     assert ran.result.stats.fits == {"nothing": candidates * FOLDS}
     return {
         f"{title}, s": wall,
         f"{title}, ms": wall / candidates / FOLDS * 1000,
-        f"{title}, CPU ms": (cpu_seconds() - cpu) / candidates / FOLDS * 1000,
+        f"{title}, CPU ms": meter.seconds / candidates / FOLDS * 1000,
         f"{title}, peak MB": peak_memory(),
         f"{title}, grown MB": peak_memory() - before,
         f"{title}, tasks": ran.result.stats.tasks,

@@ -64,11 +64,19 @@ def commands() -> str:
     return "\n".join(lines)
 
 
+def performance() -> str:
+    """What the benchmarks measured last."""
+    from benchmarks import report  # noqa: PLC0415
+
+    return report.page()
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "states.md": states,
     "errors.md": errors,
     "settings.md": settings,
     "commands.md": commands,
+    "performance.md": performance,
 }
 
 if __name__ == "__main__":
