@@ -4,7 +4,17 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, JsonValue, StrictInt, StringConstraints, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    JsonValue,
+    StrictInt,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 from flaregate_wire.model import Sha256, UserModel
 from flaregate_wire.values import Value, blobs_of
@@ -248,7 +258,15 @@ FOLDED = frozenset({Action.CROSS_VALIDATE, Action.SEARCH})
 
 
 Scorer = str | Code
-Scoring = Scorer | tuple[str, ...] | dict[str, Scorer] | None
+
+
+def _scorer_first(given: object) -> object:
+    """Where an object can be both, it is a scorer and not several by name: no scorer's name has a colon."""
+    places = [str(given.get(key)) for key in ("import", "payload")] if isinstance(given, dict) else []
+    return Code.model_validate(given) if any(":" in place for place in places) else given
+
+
+Scoring = Annotated[Scorer | tuple[str, ...] | dict[str, Scorer] | None, BeforeValidator(_scorer_first)]
 
 
 class Resources(UserModel):

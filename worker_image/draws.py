@@ -6,6 +6,7 @@ tests/worker/test_draws.py fits scikit-learn's estimators under two global seeds
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
 from numbers import Integral
 from typing import Any
 
@@ -14,48 +15,48 @@ import numpy as np
 from flaregate.imports import import_path
 
 Shape = tuple[int, int]
-"""Rows and columns of the dense training data that reach an estimator."""
+"""Rows and columns of dense training data."""
 Params = Mapping[str, Any]
 _Rule = Callable[[Params, Shape | None], bool]
 
+_PLAIN = (bool, int, float, str, bytes, np.ndarray)
 _STREAMS = (np.random.RandomState, np.random.Generator, np.random.BitGenerator)
 _FULL_ROWS, _FULL_SIDE, _TALL, _COLUMNS, _MANY = 10_000, 500, 10, 1000, 0.8
 
 
-def draws(estimator: Any, shape: Shape | None = None) -> bool:
+def draws(estimator: Any, shapes: Collection[Shape] = ()) -> bool:
     """Whether an unfitted estimator, or anything that its parameters hold, draws without a seed.
 
     Args:
         estimator: Any object with the scikit-learn contract.
-        shape: Of the smallest dense training data that it gets, where that is known: some solvers go by it.
+        shapes: Of all that it is fitted on, where that is known and dense: some solvers go by it.
     """
-    return any(_draws_itself(part, shape if part is estimator else None) for part in _parts(estimator))
+    known: Collection[Shape | None] = shapes or (None,)
+    return any(
+        _draws_itself(part, params, known if part is estimator else (None,)) for part, params in _parts(estimator)
+    )
 
 
-def _parts(estimator: Any) -> Iterator[Any]:
-    """An estimator and all that its parameters hold, however deep."""
-    seen: set[int] = set()
+def _parts(estimator: Any) -> Iterator[tuple[Any, Params]]:
+    """An estimator and all that its parameters hold, however deep, each with its own parameters."""
+    seen: dict[int, Any] = {}
     waiting = [estimator]
     while waiting:
         part = waiting.pop()
-        if id(part) in seen:
+        if id(part) in seen or part is None or isinstance(part, _PLAIN):
             continue
-        seen.add(id(part))
-        yield part
-        waiting.extend(_held(part))
+        seen[id(part)] = part
+        params = _params(part)
+        yield part, params
+        if isinstance(part, list | tuple | set | frozenset):
+            waiting.extend(part)
+        elif isinstance(part, Mapping):
+            waiting.extend(part.values())
+        elif type(part).__name__ != "FrozenEstimator":  # which is not fitted
+            waiting.extend(params.values())
 
 
-def _held(part: Any) -> list[Any]:
-    if isinstance(part, list | tuple | set | frozenset):
-        return list(part)
-    if isinstance(part, Mapping):
-        return list(part.values())
-    if type(part).__name__ == "FrozenEstimator":  # it is not fitted
-        return []
-    return list(_params(part).values())
-
-
-def _params(part: Any) -> dict[str, Any]:
+def _params(part: Any) -> Params:
     """Parameters of an estimator or a splitter; none of anything else."""
     if isinstance(part, type):
         return {}
@@ -66,10 +67,9 @@ def _params(part: Any) -> dict[str, Any]:
     return {}
 
 
-def _draws_itself(part: Any, shape: Shape | None) -> bool:
+def _draws_itself(part: Any, params: Params, shapes: Collection[Shape | None]) -> bool:
     if isinstance(part, _STREAMS) or part is np.random:  # each use moves it on
         return True
-    params = _params(part)
     if not params:
         return callable(part) and not isinstance(part, type) and _unseeded_function(part)
     if "random_state" not in params or isinstance(params["random_state"], Integral):
@@ -78,8 +78,13 @@ def _draws_itself(part: Any, shape: Shape | None) -> bool:
         return True
     if not hasattr(part, "fit"):  # a splitter
         return bool(params.get("shuffle", True))
-    rule = _RULES.get(import_path(type(part)) or "")
-    return rule is None or rule(params, shape)
+    rule = _rule_of(type(part))  # type: ignore[arg-type]  # classes are hashable
+    return rule is None or any(rule(params, shape) for shape in shapes)
+
+
+@cache
+def _rule_of(kind: type) -> _Rule | None:
+    return _RULES.get(import_path(kind) or "")
 
 
 def _unseeded_function(function: Any) -> bool:

@@ -3,6 +3,7 @@
 from flaregate_wire.planning.checks import faults
 from flaregate_wire.planning.folds import fold_count
 from flaregate_wire.planning.graph import Path, TooManyPaths, paths
+from flaregate_wire.planning.identity import scoring_identity
 from flaregate_wire.planning.plan import Candidate, Counts, Plan, Setting, Step, plan, task_digest
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "fold_count",
     "paths",
     "plan",
+    "scoring_identity",
     "task_digest",
 ]

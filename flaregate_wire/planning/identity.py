@@ -2,7 +2,7 @@
 
 from pydantic import JsonValue
 
-from flaregate_wire.definitions import Code, EstimatorNode, JoinNode, ModelNode, Node
+from flaregate_wire.definitions import Code, EstimatorNode, JoinNode, ModelNode, Node, Scorer, Scoring
 from flaregate_wire.values import identity
 
 _OF_CODE = frozenset({"import_", "payload", "params", "code", "only_here"})
@@ -19,6 +19,17 @@ def code_identity(code: Code) -> dict[str, JsonValue]:
         "params": {name: identity(value) for name, value in code.params.items()},
     }
     return {name: value for name, value in found.items() if value}
+
+
+def scoring_identity(scoring: Scoring) -> JsonValue:
+    """What scores a leaf, as digests see it."""
+    if isinstance(scoring, dict):
+        return [[name, _scorer_identity(scorer)] for name, scorer in scoring.items()]
+    return list(scoring) if isinstance(scoring, tuple) else _scorer_identity(scoring)
+
+
+def _scorer_identity(scorer: Scorer | None) -> JsonValue:
+    return code_identity(scorer) if isinstance(scorer, Code) else scorer
 
 
 def node_identity(node: Node) -> dict[str, JsonValue]:

@@ -114,6 +114,33 @@ def test_three_processes_agree_whatever_the_file_the_line_and_the_hash_seed(tmp_
     assert len(set(first.values())) == len(first)
 
 
+JOB = """
+from flaregate import Pipeline
+from flaregate.submission import JobOptions, prepare
+from flaregate_wire.planning import plan
+class Up(Shifting):
+    def transform(self, X):
+        return X + self.limit
+pipe = Pipeline()
+mine = pipe.node("mine", Up())
+own = pipe.node("own", subject["lambda"])
+both = pipe.join("both", [mine, own], combine=subject["partial"])
+pipe.node("last", FunctionTransformer(), after=both)
+rows = np.arange(8.0).reshape(4, 2)
+axes = {"last__func": [subject["function"], subject["partial"]]}
+made = plan(prepare(pipe, JobOptions(X=rows, y=rows[:, 0], axes=axes, scoring=subject["function"])).definition)
+print([step.digest for candidate in made for step in made.steps(candidate)])
+"""
+
+
+def test_tasks_of_a_script_have_the_same_digests_in_every_process(tmp_path):
+    (tmp_path / "one.py").write_text(SOURCE + JOB)
+    (tmp_path / "two.py").write_text("# moved down\n" * 9 + SOURCE + JOB)
+    one, two = (run(tmp_path / name, seed) for seed, name in enumerate(("one.py", "two.py")))
+    assert one == two
+    assert len(set(one)) == 5
+
+
 def made(source, name="not_imported"):
     space = {"__name__": name}
     exec(compile(source, f"{name}.py", "exec"), space)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from flaregate_wire.definitions import JobDefinition
+from flaregate_wire.definitions import Code, JobDefinition, Scoring
 from flaregate_wire.values import blobs_of, check_value, tag_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "job.schema.json"
@@ -108,3 +108,21 @@ def test_blobs_of_a_value_are_found_at_any_depth():
     assert set(blobs_of(value)) == {SHA}
     assert tag_of({"$tuple": []}) == "$tuple"
     assert tag_of({"a": 1}) is None
+
+
+@pytest.mark.parametrize(
+    ("scoring", "kind"),
+    [
+        ("accuracy", str),
+        (["accuracy", "f1"], tuple),
+        ({"import": "mine:scorer"}, Code),
+        ({"payload": SHA, "code": SHA}, Code),
+        ({"import": "accuracy"}, dict),
+        ({"own": {"payload": SHA}, "r2": "r2"}, dict),
+        (None, type(None)),
+    ],
+)
+def test_a_scorer_is_told_from_a_dict_of_scorers(scoring, kind):
+    adapter = TypeAdapter(Scoring)
+    assert type(adapter.validate_python(scoring)) is kind
+    assert type(adapter.validate_json(json.dumps(scoring))) is kind

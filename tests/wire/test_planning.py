@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaregate_wire.definitions import JobDefinition
-from flaregate_wire.planning import faults, fold_count, paths, plan, task_digest
+from flaregate_wire.digests import canonical
+from flaregate_wire.planning import faults, fold_count, paths, plan, scoring_identity, task_digest
 
 
 def estimator(name, **params):
@@ -148,6 +149,18 @@ def test_code_inside_a_node_counts_by_what_it_does_too(field):
         return distinct_steps(plan(job([first, estimator("b"), last], scoring="accuracy")))
 
     assert steps(0, SHAS[2]) == steps(1, SHAS[2]) != steps(1, SHAS[3])
+
+
+def test_scorers_count_by_what_they_do():
+    def seen(scoring):
+        return scoring_identity(job([estimator("a")], scoring=scoring, refit=False).scoring)
+
+    own, same, other = (
+        {"payload": SHAS[blob], "code": code} for blob, code in ((0, SHAS[2]), (1, SHAS[2]), (1, SHAS[3]))
+    )
+    assert seen(own) == seen(same) != seen(other)
+    assert seen({"s": own}) == seen({"s": same}) != seen({"t": same})
+    assert len({canonical(seen(given)) for given in ("r2", ["r2"], {"r2": "r2"}, own, None)}) == 5
 
 
 def test_axis_values_of_equal_code_are_one_step():

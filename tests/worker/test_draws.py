@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from sklearn.base import BaseEstimator, clone
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
@@ -34,9 +35,14 @@ from sklearn.utils import all_estimators
 from sklearn.utils._test_common.instance_generator import _construct_instances
 from sklearn.utils.estimator_checks import _enforce_estimator_tags_X, _enforce_estimator_tags_y
 
+from flaregate import Pipeline
 from flaregate.code_digest import code_digest
 from flaregate.imports import resolve
+from flaregate.submission import JobOptions, prepare
 from worker_image.draws import _RULES, draws
+from worker_image.engine.drawing import drawing
+from worker_image.engine.rows import Source
+from worker_image.engine.session import Context, Data, Session
 
 assert enable_iterative_imputer  # it is imported for what it does
 METHODS = (
@@ -147,7 +153,7 @@ RARE = [
 def test_settings_that_the_table_knows(estimator):
     rng = np.random.RandomState(0)
     X, y = rng.normal(size=(150, 6)), np.tile([0, 1, 2], 50)
-    assert not draws(estimator, X.shape)
+    assert not draws(estimator, [X.shape])
     assert agrees(estimator, X, y)
 
 
@@ -165,8 +171,9 @@ def test_pca_that_is_said_to_be_exact_on_a_shape_is(components, shape):
         return
     X = np.random.RandomState(0).normal(size=shape)
     fitted = PCA(components).fit(X)
-    assert draws(PCA(components), shape) == (fitted._fit_svd_solver == "randomized")
+    assert draws(PCA(components), [shape]) == (fitted._fit_svd_solver == "randomized")
     assert draws(PCA(components))
+    assert draws(make_pipeline(PCA(components)), [shape])
     assert not draws(PCA(components, random_state=0))
 
 
@@ -208,6 +215,45 @@ SEEDED = RandomForestClassifier(3, random_state=0)
 )
 def test_what_draws_is_found_wherever_it_is(estimator, expected):
     assert draws(estimator) is expected
+
+
+def test_every_shape_that_it_is_fitted_on_counts():
+    pca = PCA(3)
+    assert not draws(pca, [(450, 60)])
+    assert not draws(pca, [(600, 60)])
+    assert draws(pca, [(450, 60), (562, 60)])
+    forest = HistGradientBoostingClassifier()
+    assert [draws(forest, shapes) for shapes in ([(10_000, 5)], [(10_001, 5)], [])] == [False, True, True]
+
+
+def drawing_nodes(build, X, *, axes=None, folds=(), **options):
+    pipe = Pipeline()
+    build(pipe)
+    y = np.zeros(X.shape[0])
+    submission = prepare(pipe, JobOptions(action="search" if axes else "fit", X=X, y=y, axes=axes, **options))
+    context = Context(submission.definition, {sha: item.read() for sha, item in submission.blobs.items()})
+    return drawing(Session(context, Data(())), [Source(X, y, folds=folds)])
+
+
+def two_reductions(pipe):
+    pipe.node("second", PCA(3), after=pipe.node("first", PCA(3)))
+
+
+TALL = np.zeros((600, 60))
+
+
+def test_a_root_is_judged_by_the_rows_that_it_gets_and_other_nodes_without():
+    assert drawing_nodes(two_reductions, TALL) == {"second"}
+    assert drawing_nodes(two_reductions, TALL, folds=((np.arange(550), np.arange(550, 600)),)) == {"first", "second"}
+    assert drawing_nodes(two_reductions, sp.csr_array(TALL)) == {"first", "second"}
+
+
+def test_a_node_draws_where_a_value_of_an_axis_lets_it():
+    def build(pipe):
+        pipe.node("model", LogisticRegression())
+
+    assert drawing_nodes(build, TALL, axes={"model__C": [1, 2]}) == frozenset()
+    assert drawing_nodes(build, TALL, axes={"model__solver": ["lbfgs", "saga"]}) == {"model"}
 
 
 def test_a_class_of_the_users_own_that_derives_from_one_in_the_table_counts_as_drawing():

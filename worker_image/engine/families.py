@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from flaregate_wire.digests import canonical
 from flaregate_wire.planning import Plan, Step
+from flaregate_wire.values import identity
 from worker_image.engine.tasks import Member
 
 
@@ -82,7 +83,7 @@ def every_family(plan: Plan) -> Iterator[Family]:
         path = plan.candidate(start).path
         axes = [axis.values for axis in plan.axes_of(path) if axis.node == path.leaf]
         size = math.prod(len(values) for values in axes)
-        leaves = math.prod(len({canonical(value) for value in values}) for values in axes)
+        leaves = math.prod(len({canonical(identity(value)) for value in values}) for values in axes)
         *above, leaf = plan.steps(plan.candidate(start))
         yield Family(range(start, start + size), leaves, tuple(above), leaf)
         start += size

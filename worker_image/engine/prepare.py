@@ -34,7 +34,7 @@ from flaregate_wire.digests import digest
 from flaregate_wire.planning import Setting, paths
 from flaregate_wire.planning.checks import suggestion
 from flaregate_wire.states import Reason
-from worker_image.draws import draws
+from worker_image.engine.drawing import drawing
 from worker_image.engine.rows import Source
 from worker_image.engine.running import error_detail
 from worker_image.engine.session import Context, Data, Session
@@ -91,9 +91,9 @@ def prepare(context: Context, files: Mapping[str, str]) -> tuple[Data, Summary]:
         check_nodes(session)
         sources = tuple(_with_folds(session, files, source, groups) for source, groups in loaded)
         summaries = tuple(_summary(session, source) for source in sources)
-        drawing = frozenset(_drawing(session)) if definition.cache != "off" else frozenset()
+        drawn = drawing(session, sources) if definition.cache != "off" else frozenset()
         whole = _wants_whole(session)
-    return Data(sources, whole, _seed(definition)), Summary(summaries, drawing)
+    return Data(sources, whole, _seed(definition)), Summary(summaries, drawn)
 
 
 def _sources(context: Context, files: Mapping[str, str]) -> Iterator[tuple[Source, Any]]:
@@ -180,27 +180,6 @@ def _wants_whole(session: Session) -> bool:
     scoring = session.scoring() if session.context.definition.action in FOLDED else None
     scorers = list(scoring.values()) if isinstance(scoring, dict) else [scoring]
     return any(callable(scorer) and not isinstance(scorer, _BaseScorer) for scorer in scorers)
-
-
-def _drawing(session: Session) -> Iterator[str]:
-    """The nodes that draw with the parameters they have, or with a value of one of their axes."""
-    axes = session.context.definition.axes
-    for node in session.context.definition.pipeline.nodes:
-        if node.kind != "estimator":
-            continue
-        own = [
-            Setting(axis.node, axis.param, value) for axis in axes if axis.node == node.name for value in axis.values
-        ]
-        every: list[tuple[Setting, ...]] = [(), *((setting,) for setting in own)]
-        if any(_draws(session, node.name, settings) for settings in every):
-            yield node.name
-
-
-def _draws(session: Session, name: str, settings: tuple[Setting, ...]) -> bool:
-    try:
-        return bool(draws(session.estimator(name, settings)))
-    except Exception:  # noqa: BLE001 - the user's code may raise anything; what cannot be looked at is not shared
-        return True
 
 
 def check_nodes(session: Session) -> None:

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from flaregate_wire.definitions import FOLDED, Action, JobDefinition, JoinNode, ModelNode
 from flaregate_wire.digests import digest
 from flaregate_wire.events import WarningDetail
-from flaregate_wire.planning import Plan, Step
+from flaregate_wire.planning import Plan, Step, scoring_identity
 from worker_image.cache import Cache, Entry
 from worker_image.engine.families import Family, Forest, Unit
 from worker_image.engine.prepare import Summary
@@ -244,8 +244,7 @@ def _span(name: str) -> Span:
 def _purpose(definition: JobDefinition) -> str:
     """What is done with a leaf beside fitting it."""
     if definition.action in FOLDED:
-        asked = definition.model_dump(mode="json", include={"scoring", "return_train_score"})
-        return digest(asked)
+        return digest([scoring_identity(definition.scoring), definition.return_train_score])
     if definition.action is Action.FIT:
         return Action.FIT.value
     return f"{definition.action.value}.{definition.method or ''}"
