@@ -1,7 +1,5 @@
 """The public suite of flaregate.testing on every runner: some random pipelines always, hundreds in `make test-all`."""
 
-from contextlib import closing
-
 import pytest
 
 from flaregate.testing.conformance import check_random_fits, check_random_searches
@@ -9,17 +7,9 @@ from tests.worker.engine_runs import ray_nodes
 from worker_image.conformance import ProcessRunnerConformance, RunnerConformance
 from worker_image.engine.runner import SequentialRunner
 from worker_image.in_process import in_process
-from worker_image.process_runner.nursery import Zygote
-from worker_image.process_runner.runner import ProcessRunner
 from worker_image.ray_runner import RayRunner, connect, disconnect
 
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(scope="module")
-def processes():
-    with closing(Zygote.start()) as zygote, closing(ProcessRunner(zygote, 2)) as runner:
-        yield runner
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +29,8 @@ class TestSequentialRunner(RunnerConformance):
 
 class TestProcessRunner(ProcessRunnerConformance):
     @pytest.fixture
-    def runner(self, processes):
-        return processes
+    def runner(self, process_runner):
+        return process_runner
 
 
 @pytest.mark.exhaustive

@@ -1,0 +1,35 @@
+"""Clients without a gateway: on the engine in this process, and on child processes."""
+
+from contextlib import closing
+
+import pytest
+from sklearn.datasets import load_iris
+
+from flaregate.testing import InProcessClient
+from worker_image.in_process import in_process, jobs_on
+from worker_image.process_runner.nursery import Zygote
+from worker_image.process_runner.runner import ProcessRunner
+
+
+@pytest.fixture
+def client():
+    with InProcessClient(in_process) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def process_runner():
+    with closing(Zygote.start()) as zygote, closing(ProcessRunner(zygote, 2)) as runner:
+        yield runner
+
+
+@pytest.fixture
+def processes(process_runner):
+    """A client whose tasks run in processes of their own."""
+    with InProcessClient(jobs_on(lambda: process_runner)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def iris():
+    return load_iris(return_X_y=True)
