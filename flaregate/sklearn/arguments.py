@@ -23,6 +23,7 @@ def extended(function: Callable[..., Any]) -> Signature:
     return own.replace(parameters=[*own.parameters.values(), *_OURS])
 
 
-def jobs_of(client: JobClient | None, options: Mapping[str, Any] | None) -> Jobs:
-    """The jobs of a drop-in."""
-    return Jobs(SHARED.get() if client is None else client, options or {})
+def jobs_of(client: JobClient | None, options: Mapping[str, Any] | None) -> Jobs | None:
+    """The jobs of a drop-in; None where scikit-learn is to fit in this process, as inside of a task."""
+    found = SHARED.get() if client is None else client
+    return None if found is None else Jobs(found, options or {})

@@ -39,5 +39,7 @@ def run(
 
 
 def fit(*, estimator: Any, rows: Rows, rest: Rest) -> list[Any]:
-    """The estimator, fitted on all rows."""
-    return [estimator.fit(rows.X, *(() if rows.y is None else (rows.y,)), **rest.arguments)]
+    """A clone of the estimator, fitted on all rows."""
+    fitted = clone(estimator)
+    fitted.fit(rows.X, *(() if rows.y is None else (rows.y,)), **rest.arguments)
+    return [fitted]

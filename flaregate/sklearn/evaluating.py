@@ -6,7 +6,7 @@ fitted estimators to be returned, precomputed kernels, predictions. So are candi
 failed, and why, is told in scikit-learn's words.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any
 
@@ -30,14 +30,14 @@ _LOST = frozenset({"WorkerDied", "TaskTimedOut", "NodeLost"})
 """Errors of a process, not of the code in it: for scikit-learn a fit that failed."""
 
 
-def evaluator(jobs: Callable[[], Jobs]) -> Evaluate:
-    """What evaluates scikit-learn's calls by jobs; asks for them when there is something to evaluate."""
+def evaluator(jobs: Jobs) -> Evaluate:
+    """What evaluates scikit-learn's calls by jobs."""
 
     def evaluate(calls: Sequence[Call]) -> Sequence[Any]:
-        evaluation, through = evaluation_of(calls), jobs()
+        evaluation = evaluation_of(calls)
         way = _as_search(evaluation)
         with around(calls):
-            results = _swept(through, evaluation) if way is None else _searched(through, evaluation, *way)
+            results = _swept(jobs, evaluation) if way is None else _searched(jobs, evaluation, *way)
         tell(evaluation, results)
         return results
 

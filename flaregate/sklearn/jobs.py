@@ -16,6 +16,7 @@ from flaregate.sklearn.chains import Nodes, whole
 from flaregate.sklearn.raising import raised
 from flaregate.sklearn.work import Evaluation, as_they_are
 from flaregate.submission import JobOptions, Submission, prepare, refuse
+from flaregate_wire.states import Reason
 
 
 class _Job(Protocol):
@@ -88,15 +89,18 @@ class Jobs:
         return prepare(pipe, JobOptions(**{**self.options, **own}))
 
     def _outcomes(self, submission: Submission, count: int) -> Sequence[Outcome]:
-        """All of them; a job of which every fit failed has ended, and has them too."""
+        """All of them, those of failed fits too; raises the error of a fit that ended the job."""
         try:
-            result = self.client.send(submission).result()
+            return self.client.send(submission).result().outcomes
         except JobFailed as failure:
-            result = failure.result
-            if len(result.outcomes) != count or not all(outcome.error for outcome in result.outcomes):
+            outcomes: Sequence[Outcome] = failure.result.outcomes
+            errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+            if not errors or failure.reason != Reason.USER_ERROR:
                 raise
-            warn_once(result)
-        return result.outcomes
+            if len(outcomes) < count:
+                raise raised(errors[0]) from failure
+            warn_once(failure.result)
+            return outcomes
 
 
 def _with_samples(made: Submission, nodes: Nodes, candidates: Sequence[Mapping[str, Any] | None]) -> Submission:

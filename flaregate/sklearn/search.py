@@ -11,7 +11,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from flaregate.sklearn.arguments import DOCUMENTED, extended, jobs_of
 from flaregate.sklearn.calls import calls_to
 from flaregate.sklearn.evaluating import evaluator
-from flaregate.sklearn.jobs import JobClient
+from flaregate.sklearn.jobs import JobClient, Jobs
 
 _BEST = "best_estimator_"
 
@@ -41,7 +41,10 @@ class _JobSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no typ
 
         Arguments, attributes, errors and warnings are scikit-learn's.
         """
-        with self._fitting(), calls_to(evaluator(lambda: jobs_of(self.client, self.job_options))):
+        jobs = jobs_of(self.client, self.job_options)
+        if jobs is None:
+            return super().fit(X, y, **params)
+        with self._fitting(jobs), calls_to(evaluator(jobs)):
             return super().fit(X, y, **params)
 
     @property
@@ -55,19 +58,20 @@ class _JobSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no typ
 
     @best_estimator_.setter
     def best_estimator_(self, estimator: Any) -> None:
-        self.__dict__[_BEST] = _Unfitted(self, estimator) if "_in_fit" in self.__dict__ else estimator
+        jobs = self.__dict__.get("_jobs")
+        self.__dict__[_BEST] = estimator if jobs is None else _Unfitted(self, estimator, jobs)
 
     @best_estimator_.deleter
     def best_estimator_(self) -> None:
         del self.__dict__[_BEST]
 
     @contextmanager
-    def _fitting(self) -> Iterator[None]:
-        self._in_fit = True
+    def _fitting(self, jobs: Jobs) -> Iterator[None]:
+        self._jobs = jobs
         try:
             yield
         finally:
-            del self._in_fit
+            del self._jobs
             if isinstance(self.__dict__.get(_BEST), _Unfitted):
                 del self.best_estimator_
 
@@ -82,14 +86,14 @@ class _JobSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no typ
 class _Unfitted:
     """Stands for the best estimator while scikit-learn's `fit` is about to fit it: the fit is a job."""
 
-    def __init__(self, search: _JobSearch, estimator: Any) -> None:
+    def __init__(self, search: _JobSearch, estimator: Any, jobs: Jobs) -> None:
         self._search = search
         self._estimator = estimator
+        self._jobs = jobs
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> None:  # noqa: N803
         """Fit it, and put it in its place."""
-        search = self._search
-        search.__dict__[_BEST] = jobs_of(search.client, search.job_options).fit(self._estimator, X, y, params)
+        self._search.__dict__[_BEST] = self._jobs.fit(self._estimator, X, y, params)
 
 
 class GridSearchCV(_JobSearch, model_selection.GridSearchCV):  # type: ignore[misc]

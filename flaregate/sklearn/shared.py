@@ -2,7 +2,8 @@
 
 import atexit
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 
@@ -10,28 +11,37 @@ from flaregate.client import Client
 from flaregate.sklearn.jobs import JobClient
 
 
+def in_task() -> bool:
+    """Whether this process runs tasks: it has the engine."""
+    return "worker_image.engine" in sys.modules
+
+
 class SharedClient:
     """Opens a client once for all threads; a forked child leaves its parent's alone and opens its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: Callable[[], Client] = Client, inside: Callable[[], bool] = in_task) -> None:
+        self._opened = opened
+        self._inside = inside
         self._lock = Lock()
         self._client: Client | None = None
         self._lent: JobClient | None = None
         self._parents: list[Client] = []
         """Kept, not closed: their connections and gateway belong to the parent."""
 
-    def get(self) -> JobClient:
-        """The client."""
+    def get(self) -> JobClient | None:
+        """The client; None in a process of user code, where a job within a job would wait for its own machines."""
         with self._lock:
             if self._lent is not None:
                 return self._lent
+            if self._inside():
+                return None
             if self._client is None:
-                self._client = Client()
+                self._client = self._opened()
             return self._client
 
     @contextmanager
-    def lend(self, client: JobClient) -> Iterator[None]:
-        """Use another one meanwhile, in all threads."""
+    def lend(self, client: JobClient | None) -> Iterator[None]:
+        """Use another one meanwhile, in all threads; None for the process's own."""
         before, self._lent = self._lent, client
         try:
             yield

@@ -14,7 +14,10 @@ from flaregate.sklearn.evaluating import evaluator
 def _by_jobs(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def called(*args: Any, client: Any = None, job_options: Any = None, **given: Any) -> Any:
-        with calls_to(evaluator(lambda: jobs_of(client, job_options))):
+        jobs = jobs_of(client, job_options)
+        if jobs is None:
+            return function(*args, **given)
+        with calls_to(evaluator(jobs)):
             return function(*args, **given)
 
     made = cast("Any", called)
