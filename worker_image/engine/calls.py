@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
@@ -21,6 +22,8 @@ from worker_image.engine.tasks import Member, Piece, Report, Task
 
 SETTLE_SECONDS = 600.0
 """How long a cell may wait until what it has left is kept; then its outcome is told before."""
+SETTLE_SECONDS = 60.0
+"""What a cell leaves is in the store before its outcome is known, unless that takes longer."""
 INLINE_BYTES = 16 * 1024
 """What is larger than this is an artifact, never in an event."""
 
@@ -69,21 +72,14 @@ def run_call(session: Session, task: Task, member: Member, inputs: Sequence[Part
 
 def report_output(report: Report, metrics: dict[str, JsonValue] | None, output: Any) -> Piece:
     """The report with the output in it, or beside it where it is large."""
-    changes: dict[str, Any] = {}
-    held: Any = None
     if metrics is not None:
-        changes["metrics"] = metrics
-    elif report.error is None:
-        try:
-            changes["output"] = _inline(output)
-        except _NotInline:
-            changes["held"], held = True, output
-    return Piece(_with(report, changes), held)
-
-
-def _with(report: Report, changes: dict[str, Any]) -> Report:
-    fields = {name: getattr(report, name) for name in Report.__dataclass_fields__}
-    return Report(**{**fields, **changes})
+        return Piece(replace(report, metrics=metrics))
+    if report.error is not None:
+        return Piece(report)
+    try:
+        return Piece(replace(report, output=_inline(output)))
+    except _NotInline:
+        return Piece(replace(report, held=True), output)
 
 
 class _NotInline(Exception):
@@ -114,14 +110,11 @@ def _metrics(output: Any) -> dict[str, JsonValue] | None:
 
 def _scored(session: Session, task: Task, step: Step) -> dict[str, float]:
     rows = session.rows(task.cut)
-    scores, error = score(session, session.prototype(step.node), rows.X.train, rows.y.train, stand_in(_of(session)))
+    given = (rows.X.train, rows.y.train, rows.weights.train)
+    scores, error = score(session, session.prototype(step.node), given, stand_in(session.context.definition))
     if error is not None:
         raise ValueError(error.message)
     return scores
-
-
-def _of(session: Session) -> Any:
-    return session.context.definition
 
 
 def _applied(session: Session, task: Task, step: Step, seen: Watched) -> Any:
@@ -129,8 +122,8 @@ def _applied(session: Session, task: Task, step: Step, seen: Watched) -> Any:
     if task.rows is not None:
         X = frozen(_block(X, *task.rows))  # noqa: N806
     if isinstance(session.node(step.node), ModelNode):
-        definition = _of(session)
-        method = definition.method if definition.action is Action.MAP else definition.action.value
+        definition = session.context.definition
+        method = (definition.method or "") if definition.action is Action.MAP else definition.action.value
         return on_rows(seen, step.node, getattr(session.prototype(step.node), method), X)
     return on_rows(seen, step.node, session.function(step.node, step.settings), X)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from flaregate import versions
 from flaregate_wire.definitions import FOLDED, Action, JobDefinition, Sample
@@ -13,12 +13,13 @@ from flaregate_wire.jobs import Result, Stats
 from flaregate_wire.planning import Plan, Step, plan
 from flaregate_wire.states import Reason
 from worker_image.cache import Cache, NoCache
+from worker_image.engine.choosing import rows_of
 from worker_image.engine.drive import Drive
 from worker_image.engine.families import Forest, every_family, grow
 from worker_image.engine.gather import Gather
 from worker_image.engine.halving import CannotHalve, best_of, round_definition, rounds, survivors
 from worker_image.engine.mapping import Mapped
-from worker_image.engine.outcomes import Round, Tally, plain
+from worker_image.engine.outcomes import Round, Tally
 from worker_image.engine.prepare import Summary
 from worker_image.engine.progress import Progress
 from worker_image.engine.recall import Recall
@@ -168,9 +169,9 @@ class Engine:
         """The candidate that the user's function takes from the table."""
         ordered = sorted(outcomes, key=lambda outcome: outcome.candidate)
         try:
-            place = self.runner.choose(_table(ordered))
+            place = self.runner.choose(rows_of(ordered))
             return ordered[place].candidate
-        except (SaveFailed, IndexError) as error:
+        except SaveFailed as error:
             self._message = f"refit could not choose a candidate: {error}"
             return None
 
@@ -253,8 +254,9 @@ class Engine:
             first = f"{tally.first_error.type}: {tally.first_error.message}"
             if tally.failed == tally.ended:
                 return Reason.USER_ERROR, f"all {tally.ended} candidates failed; the first with {first}"
-            if self.definition.fail_fast:
-                return Reason.USER_ERROR, f"a candidate failed, and fail_fast ends the job then: {first}"
+            if self.definition.fail_fast or self.definition.error_score == "raise":
+                word = "fail_fast" if self.definition.fail_fast else "error_score='raise'"
+                return Reason.USER_ERROR, f"a candidate failed, and {word} ends the job then: {first}"
             return Reason.SOME_CANDIDATES_FAILED, f"{tally.failed} of {tally.ended} candidates failed; one with {first}"
         if self._message is not None:
             return Reason.USER_ERROR, self._message
@@ -284,19 +286,3 @@ class _Before:
         """The last round's, with the counts of all."""
         last.ended, last.failed, last.first_error = self.ended, self.failed, self.error
         return last
-
-
-def _table(outcomes: Sequence[OutcomeEvent]) -> dict[str, Any]:
-    """The columns of `cv_results_` that a function of the user's chooses by; values that JSON has not stay typed."""
-    rows: list[dict[str, Any]] = []
-    for outcome in outcomes:
-        params = {f"{node}__{param}": value for node, param, value in outcome.axes}
-        row: dict[str, Any] = {"params": params, "mean_fit_time": outcome.times["fit"]}
-        row["mean_score_time"] = outcome.times["score"]
-        for part, scores in (("test", outcome.scores), ("train", outcome.train_scores)):
-            for name, values in (scores or {}).items():
-                numbers = [plain(value) for value in values]
-                row |= {f"split{fold}_{part}_{name}": value for fold, value in enumerate(numbers)}
-                row[f"mean_{part}_{name}"] = sum(numbers) / len(numbers)
-        rows.append(row)
-    return {name: [row.get(name) for row in rows] for name in (rows[0] if rows else {})}

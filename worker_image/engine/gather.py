@@ -45,7 +45,8 @@ class Gather:
     @property
     def stopped(self) -> bool:
         """Whether a failed candidate has ended the job."""
-        return self.tally.plan.definition.fail_fast and self.tally.failed > 0
+        definition = self.tally.plan.definition
+        return self.tally.failed > 0 and (definition.fail_fast or definition.error_score == "raise")
 
     def steps(self, task: Task, reports: tuple[Report, ...], seconds: float) -> None:
         for step, report in zip(task.steps, reports, strict=True):

@@ -8,6 +8,7 @@ from flaregate.fitted import FittedPipeline
 from flaregate.parts import combine
 from flaregate_wire.definitions import FOLDED, JoinNode
 from flaregate_wire.planning import Step
+from worker_image.engine.routing import WEIGHT, routed, routing
 from worker_image.engine.rows import Parts, Rows
 from worker_image.engine.running import Stopwatch, on_rows, watched
 from worker_image.engine.scores import score, stand_in
@@ -32,15 +33,16 @@ def run_leaf(session: Session, step: Step, rows: Rows, inputs: Sequence[Parts]) 
         watch = Stopwatch()
         X = _joined(session, step, sources)  # noqa: N806 - scikit-learn's name
         estimator = _leaf(session, step)
-        params = _params(session, step, rows)
+        params = _params(session, step, rows, estimator)
         on_rows(seen, step.node, lambda part: _fit(estimator, part, rows.y.train, params), X.train)
         fit_time = watch.lap()
         seen_by_scorer, raw = _shown(session, step, estimator, sources, rows, X)
         if tests:
-            scores, late_error = score(session, seen_by_scorer, raw.test, rows.y.test, instead)
+            scores, late_error = score(session, seen_by_scorer, (raw.test, rows.y.test, rows.weights.test), instead)
             score_time = watch.lap()
         if train_scored:
-            train_scores, train_error = score(session, seen_by_scorer, raw.train, rows.y.train, instead)
+            given = (raw.seen, rows.y.train, rows.weights.train)
+            train_scores, train_error = score(session, seen_by_scorer, given, instead)
             late_error = late_error or train_error
     report = Report(
         error=seen.error or late_error,
@@ -65,7 +67,8 @@ def _joined(session: Session, step: Step, sources: Sequence[Parts]) -> Parts:
     def joined(parts: list[Any]) -> Any:
         return None if parts[0] is None else combine(parts, node.of) if state is None else state(parts)
 
-    return Parts(joined([source.train for source in sources]), joined([source.test for source in sources]))
+    again = None if sources[0].again is None else joined([source.seen for source in sources])
+    return Parts(joined([source.train for source in sources]), joined([source.test for source in sources]), again)
 
 
 def _leaf(session: Session, step: Step) -> Any:
@@ -78,11 +81,12 @@ def _same(rows: Any) -> Any:
     return rows
 
 
-def _params(session: Session, step: Step, rows: Rows) -> dict[str, Any]:
+def _params(session: Session, step: Step, rows: Rows, estimator: Any) -> dict[str, Any]:
     params = session.fit_params(step.node, rows)
-    if rows.weights is not None and session.node(step.node).kind == "estimator":
-        params["sample_weight"] = rows.weights
-    return params
+    weights = rows.weights.train
+    if weights is None or session.node(step.node).kind != "estimator":
+        return params
+    return params | (routed(estimator, "fit", weights) if routing() else {WEIGHT: weights})
 
 
 def _fit(estimator: Any, X: Any, y: Any, params: dict[str, Any]) -> None:  # noqa: N803

@@ -17,8 +17,15 @@ class Parts:
 
     train: Any
     test: Any = None
+    again: Any = None
+    """The training rows as rows that are new, where they are scored too and that differs."""
     fitted: tuple[FittedNode, ...] = ()
     """The fitted nodes behind these rows, where a scorer wants to see the whole pipeline."""
+
+    @property
+    def seen(self) -> Any:
+        """The training rows as a fitted node takes them."""
+        return self.train if self.again is None else self.again
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +80,9 @@ class Rows:
         return self._parts(self._source.y)
 
     @cached_property
-    def weights(self) -> Any:
-        """`sample_weight` of the training rows."""
-        train, _ = self.numbers
-        weights = self._source.weights
-        return weights if weights is None or train is None else _safe_indexing(weights, train)
+    def weights(self) -> Parts:
+        """`sample_weight`."""
+        return self._parts(self._source.weights)
 
     def _parts(self, rows: Any) -> Parts:
         train, test = self.numbers

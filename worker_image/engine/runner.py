@@ -13,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 from flaregate.fitted_file import FittedNode, write
 from flaregate.payload import dump, encode_data, load
 from flaregate_wire.planning import Step
+from worker_image.engine.choosing import choose
 from worker_image.engine.prepare import Summary, prepare
 from worker_image.engine.session import Context, Session
 from worker_image.engine.steps import fitted_node
@@ -92,8 +93,8 @@ class Runner(Protocol):
         """Hold under `key` what such a file has, as if a task had made it. The file is left where it is."""
         ...
 
-    def choose(self, table: Mapping[str, Any]) -> int:
-        """Ask the job's own function which row of a table like `cv_results_` is best. Raises SaveFailed."""
+    def choose(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Ask the job's own function which of these rows is best: see `choosing`. Raises SaveFailed."""
         ...
 
 
@@ -196,9 +197,9 @@ class SequentialRunner:
     def adopt(self, key: Key, path: Path) -> None:
         self._parts[key] = load(path)
 
-    def choose(self, table: Mapping[str, Any]) -> int:
+    def choose(self, rows: Sequence[Mapping[str, Any]]) -> int:
         try:
-            return int(self._prepared().choice()(table))
+            return choose(self._prepared(), rows)
         except Exception as error:
             raise SaveFailed(f"{type(error).__name__}: {error}") from error
 

@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin
 
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import ErrorDetail
+from worker_image.engine.routing import routed, routing
 from worker_image.engine.session import Session
 
 SCORE = "score"
@@ -33,21 +34,27 @@ def stand_in(definition: JobDefinition) -> dict[str, float]:
 
 
 def score(
-    session: Session,
-    estimator: Any,
-    X: Any,  # noqa: N803 - scikit-learn's name
-    y: Any,
-    instead: Mapping[str, float],
+    session: Session, estimator: Any, rows: tuple[Any, Any, Any], instead: Mapping[str, float]
 ) -> tuple[dict[str, float], ErrorDetail | None]:
     """Scores by name. Of several scorers those that fail give what stands instead, and the first one's error.
 
+    Args:
+        session: Of the job.
+        estimator: What is scored.
+        rows: X, y and `sample_weight`; the last goes where metadata routing is enabled and the scorer asks for it.
+        instead: What stands for a number that could not be had.
+
     Raises what a single scorer raises.
     """
-    accuracy = _accuracy(session, estimator, X, y)
+    X, y, weights = rows  # noqa: N806 - scikit-learn's name
+    params: dict[str, Any] = {}
+    scorer = session.scorer(estimator)
+    if weights is not None and routing():
+        params = routed(estimator if session.scoring() is None else scorer, "score", weights)
+    accuracy = None if params else _accuracy(session, estimator, X, y)
     if accuracy is not None:
         return {SCORE: accuracy}, None
-    scorer = session.scorer(estimator)
-    given = scorer(estimator, X) if y is None else scorer(estimator, X, y)
+    given = scorer(estimator, X, **params) if y is None else scorer(estimator, X, y, **params)
     if not isinstance(given, Mapping):
         return {SCORE: _number(given, SCORE)}, None
     failed = {name: text for name, text in given.items() if isinstance(text, str)}

@@ -73,9 +73,9 @@ class FunctionEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         return True
 
 
-def _own_score(estimator: Any, *rows: Any) -> Any:
+def _own_score(estimator: Any, *rows: Any, **params: Any) -> Any:
     """What scores where `scoring` is None."""
-    return estimator.score(*rows)
+    return estimator.score(*rows, **params)
 
 
 @dataclass(slots=True)

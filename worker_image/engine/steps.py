@@ -11,6 +11,7 @@ from flaregate.fitted_file import FittedNode
 from flaregate.parts import combine, passed_on, stack_method, stacked, transforms
 from flaregate_wire.definitions import FunctionNode, JoinNode, Node
 from flaregate_wire.planning import Step
+from worker_image.engine.routing import routed, routing
 from worker_image.engine.rows import Parts, Rows, frozen
 from worker_image.engine.running import Stopwatch, Watched, on_rows, watched
 from worker_image.engine.session import Session
@@ -29,30 +30,36 @@ class _Work:
     learn: Callable[[Sequence[Any], Any], Any]
     apply: Callable[[Sequence[Any]], Any]
     stack_method: str = "auto"
+    fits: bool = False
+    """Whether it is an estimator that is fitted here."""
 
 
 def run_step(session: Session, step: Step, cut: Cut, inputs: Sequence[Parts]) -> Piece:
     """Run one step; nothing is passed on after an error."""
     parts: Parts | None = None
     state: Any = None
+    fits = False
     fit_time = score_time = 0.0
     with watched() as seen:
         rows = session.rows(cut)
         sources = inputs or (rows.X,)
         watch = Stopwatch()
         work = _at_work(session, step, rows, seen)
-        state = work.state
+        state, fits = work.state, work.fits
         train = frozen(work.learn([source.train for source in sources], rows.y.train))
         fit_time = watch.lap()
         test = frozen(work.apply([source.test for source in sources])) if sources[0].test is not None else None
+        again = None
+        if session.context.definition.return_train_score:
+            again = frozen(work.apply([source.seen for source in sources]))
         score_time = watch.lap()
-        parts = Parts(train, test, _lineage(session, step, work, sources))
+        parts = Parts(train, test, again, _lineage(session, step, work, sources))
     report = Report(
         error=seen.error,
         fit_time=fit_time,
         score_time=score_time,
         warnings=seen.warnings,
-        fitted=session.node(step.node).kind == "estimator",
+        fitted=fits,
         inner_fits=seen.inner_fits,
         notes=tuple(seen.notes),
     )
@@ -98,6 +105,8 @@ def _estimator_at_work(session: Session, step: Step, rows: Rows, seen: Watched) 
     prefit = isinstance(folds, str) and folds == PREFIT
     estimator = session.prototype(step.node) if prefit else session.estimator(step.node, step.settings)
     params = session.fit_params(step.node, rows)
+    if rows.weights.train is not None and routing():
+        params |= routed(estimator, "fit", rows.weights.train)
 
     def learn(parts: Sequence[Any], y: Any) -> Any:
         if prefit:
@@ -110,7 +119,7 @@ def _estimator_at_work(session: Session, step: Step, rows: Rows, seen: Watched) 
     def apply(parts: Sequence[Any]) -> Any:
         return on_rows(seen, step.node, lambda part: passed_on(estimator, part, method=method), *parts)
 
-    return _Work(estimator, learn, apply, method)
+    return _Work(estimator, learn, apply, method, fits=not prefit)
 
 
 def _fit_transform(estimator: Any, X: Any, y: Any, params: dict[str, Any]) -> Any:  # noqa: N803

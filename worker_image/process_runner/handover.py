@@ -270,8 +270,8 @@ class HandoverRunner:
             self._second.adopt(key, path)
             self._at_second.add(key)
 
-    def choose(self, table: Mapping[str, Any]) -> int:
-        return self._first.choose(table)
+    def choose(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        return self._first.choose(rows)
 
     def _holder(self, first: bool) -> Runner:  # noqa: FBT001
         return self._first if first or self._second is None else self._second

@@ -118,9 +118,9 @@ class DumpData:
 
 @dataclass(frozen=True, slots=True)
 class Choose:
-    """To a worker: ask the job's own function which row of a table is best."""
+    """To a worker: ask the job's own function which of these rows is best."""
 
-    table: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)

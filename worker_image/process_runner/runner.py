@@ -289,8 +289,8 @@ class ProcessRunner:
         link(path, own)
         self.holdings.parts[key] = own
 
-    def choose(self, table: Mapping[str, Any]) -> int:
-        return self._ask(Choose(table)).value
+    def choose(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        return self._ask(Choose(rows)).value
 
     def _ask(self, order: Save | DumpData | Choose) -> Answer:
         """Have a worker of its own follow an order. Raises SaveFailed."""

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from flaregate.fitted_file import write
 from flaregate.payload import dump, load
+from worker_image.engine.choosing import choose
 from worker_image.engine.rows import Parts
 from worker_image.engine.runner import fitted_nodes, write_output
 from worker_image.engine.running import error_detail
@@ -67,8 +68,8 @@ def _answer(session: Session, order: Save | DumpData | Choose) -> Answer:
                 return Answer()
             case DumpData(path):
                 return Answer(dump(session.data, path))
-            case Choose(table):
-                return Answer(int(session.choice()(table)))
+            case Choose(rows):
+                return Answer(choose(session, rows))
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything
         detail = error_detail(error)
         return Answer(problem=f"{detail.type}: {detail.message}")

@@ -9,8 +9,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flaregate_wire.states import Reason
-from worker_image.ray_cluster import CONTAINER
 from worker_image.engine.prepare import JobFailed
+from worker_image.ray_cluster import CONTAINER
 
 _RAY: Any = ray
 """Some of its functions have no types."""
@@ -80,7 +80,7 @@ def _available() -> dict[str, dict[str, float]]:
     """What is free on each node; Ray has no public way to ask that needs no dashboard."""
     from ray._private.state import available_resources_per_node  # noqa: PLC0415 - private: kept to one place
 
-    return dict(available_resources_per_node())
+    return dict(available_resources_per_node())  # type: ignore[no-untyped-call]
 
 
 def connect(address: str) -> Connection:

@@ -16,6 +16,7 @@ from flaregate.fitted_file import write
 from flaregate.payload import dump
 from flaregate.payload import load as mapped
 from flaregate_wire.planning import Step
+from worker_image.engine import choosing
 from worker_image.engine.prepare import JobFailed, Summary, prepare
 from worker_image.engine.rows import Parts
 from worker_image.engine.runner import fitted_nodes, write_output
@@ -28,6 +29,14 @@ Job = Sequence[Any]
 """References to the context and to the data, in a list so that Ray does not resolve them for each task."""
 TELL_SECONDS = 0.05
 """A batch tells what it has as often as this, so that little is lost with its process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a leaf leaves beside its report."""
+
+    state: Any
+    output: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,12 @@ def warm() -> None:
     """By running at all it has imported this module, and with it all that tasks need."""
 
 
+@ray.remote(num_cpus=1, max_retries=0)
+def begin(job: Job) -> None:
+    """Make this process ready for the job's tasks."""
+    _session(job)
+
+
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)
 def load(context: Context, files: Mapping[str, str]) -> tuple[Data | None, Summary | JobFailed]:
     """Inputs, node checks and folds, on the machine that has the files."""
@@ -112,30 +127,30 @@ def leaves(job: Job, task: Task, *inputs: Parts) -> Iterator[Ran]:
 
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)
-def leaf(job: Job, task: Task, *inputs: Parts) -> tuple[Ran, tuple[Any, Any]]:
+def leaf(job: Job, task: Task, *inputs: Parts) -> tuple[Ran, Kept]:
     """One leaf: the report; its state, and what it gives where that is held."""
     begin = perf_counter()
     with _limited(task):
         (piece,) = work(_session(job), task, inputs)
-    return Ran((piece.report,), perf_counter() - begin, _node()), (piece.state, piece.parts)
+    return Ran((piece.report,), perf_counter() - begin, _node()), Kept(piece.state, piece.parts)
 
 
 @ray.remote(num_cpus=1, max_retries=0)
 def save(context: Context, path_steps: Sequence[Step], path: str, *states: Any) -> str | None:
     """Write a fitted pipeline on the machine that ships it; gives what went wrong."""
-    nodes = [state[0] if isinstance(state, tuple) else state for state in states]
+    fitted = [state.state if isinstance(state, Kept) else state for state in states]
     try:
-        write(Path(path), fitted_nodes(context, path_steps, nodes))
+        write(Path(path), fitted_nodes(context, path_steps, fitted))
     except Exception as error:  # noqa: BLE001 - pickling runs the user's code, which may raise anything
         return _told(error)
     return None
 
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)
-def output(kept: tuple[Any, Any], path: str) -> tuple[str | None, str | None]:
+def output(kept: Kept, path: str) -> tuple[str | None, str | None]:
     """Write what a leaf gave; gives its media type, or what went wrong."""
     try:
-        return write_output(kept[1], Path(path)), None
+        return write_output(kept.output, Path(path)), None
     except Exception as error:  # noqa: BLE001 - pickling runs the user's code
         return None, _told(error)
 
@@ -156,10 +171,10 @@ def adopt(path: str) -> Any:
 
 
 @ray.remote(num_cpus=1, max_retries=0)
-def choose(job: Job, table: Mapping[str, Any]) -> int | str:
+def choose(job: Job, rows: Sequence[Mapping[str, Any]]) -> int | str:
     """Ask the user's function which row is best; gives what went wrong where it does."""
     try:
-        return int(_session(job).choice()(table))
+        return choosing.choose(_session(job), rows)
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything
         return _told(error)
 

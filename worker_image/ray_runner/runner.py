@@ -4,7 +4,8 @@ Ray tells a process that ended (WorkerCrashedError) from a machine that did (Nod
 both alike, and would run code that kills its process again and again.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -67,18 +68,30 @@ class RayRunner:
         self.connection.wait_for_workers(self.min_workers, self.join_seconds)
         warm = remote.warm.options(scheduling_strategy="SPREAD")
         warming = [warm.remote() for _ in range(self.slots() - 1)]  # beside the loading, which has a process itself
-        try:
+        with _loading():
             given: Summary | JobFailed = ray.get(summary)
-        except OutOfMemoryError as error:
-            raise JobFailed(Reason.OOM_KILLED, f"the inputs do not fit into memory: {error}") from error
-        except WorkerCrashedError as error:
-            raise JobFailed(Reason.USER_ERROR, f"while inputs and nodes were loaded, {_ENDED}") from error
-        except RayTaskError as error:
-            raise JobFailed(Reason.STAGE_IN_FAILED, f"the inputs cannot be handed to tasks: {error.cause}") from error
         if isinstance(given, JobFailed):
             raise given
         del warming
         return given
+
+    def inherit(self, context: Context, data: Path) -> None:
+        """Begin a job whose rows another runner has loaded, instead of `prepare`: nothing is drawn a second time.
+
+        Args:
+            context: The job.
+            data: Its rows, as flaregate.payload.dump writes them, on the head; read when this returns.
+
+        Raises:
+            JobFailed: The rows cannot be read.
+        """
+        for held in (self._running, self._parts, self._states, self._kept):
+            held.clear()
+        self._context = ray.put(context)
+        self._job = [self._context, self._read(data)]
+        begin = remote.begin.options(scheduling_strategy="SPREAD")
+        with _loading():
+            ray.get([begin.remote(self._job) for _ in range(self.slots())])
 
     def submit(self, task: Task) -> None:
         inputs = [self._parts[key] for key in task.inputs]
@@ -90,7 +103,8 @@ class RayRunner:
             waited, self._parts[task.key], *states = made
             self._states |= {(step.digest, task.cut): state for step, state in zip(task.steps, states, strict=False)}
         elif task.keeps_state:
-            waited, kept = remote.leaf.options(**options).remote(self._job, task, *inputs)
+            leaf: Any = remote.leaf.options(**options)
+            waited, kept = leaf.remote(self._job, task, *inputs)
             self._states[task.key] = self._kept[task.number] = kept
         else:
             waited = remote.leaves.options(num_returns="streaming", **options).remote(self._job, task, *inputs)
@@ -173,10 +187,17 @@ class RayRunner:
         return int(size)
 
     def adopt(self, key: Key, path: Path) -> None:
-        self._parts[key] = remote.adopt.options(scheduling_strategy=self.connection.on_head).remote(str(path))
+        self._parts[key] = self._read(path)
 
-    def choose(self, table: Mapping[str, Any]) -> int:
-        place = self._on_head(remote.choose, self._job, table)
+    def adopt_state(self, key: Key, path: Path) -> None:
+        """As `adopt`, of a fitted state."""
+        self._states[key] = self._read(path)
+
+    def _read(self, path: Path) -> Any:
+        return remote.adopt.options(scheduling_strategy=self.connection.on_head).remote(str(path))
+
+    def choose(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        place = self._on_head(remote.choose, self._job, rows)
         if isinstance(place, str):
             raise SaveFailed(place)
         return int(place)
@@ -191,6 +212,19 @@ class RayRunner:
             raise SaveFailed(_ENDED) from error
         except RayTaskError as error:
             raise SaveFailed(str(error.cause)) from error
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """What it means for the job where its rows cannot be had."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise JobFailed(Reason.OOM_KILLED, f"the inputs do not fit into memory: {error}") from error
+    except WorkerCrashedError as error:
+        raise JobFailed(Reason.USER_ERROR, f"while inputs and nodes were loaded, {_ENDED}") from error
+    except RayTaskError as error:
+        raise JobFailed(Reason.STAGE_IN_FAILED, f"the inputs cannot be handed to tasks: {error.cause}") from error
 
 
 def _options(task: Task) -> dict[str, Any]:
