@@ -11,14 +11,16 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import IO
+from typing import IO, Literal
 
 from pydantic import ValidationError
 
 from flaregate_wire.events import Reported
 from flaregate_wire.states import Reason
+from worker_image.cache import Cache, CacheAccess, GatewayCache, NoCache
 from worker_image.engine.prepare import JobFailed
 from worker_image.engine.runner import Runner
 from worker_image.job import refused, run_job
@@ -66,12 +68,21 @@ def _run(work: Work, zygote: Zygote, ray: Joining, reports: IO[str]) -> Finished
 
     try:
         with _runner(work, zygote, ray) as runner:
-            return run_job(work, runner, report, job=work.job)
+            return run_job(work, runner, report, cache=lambda: _cache(work), job=work.job)
     except JobFailed as error:
         return refused(error)
     except Exception as error:
         log.exception("the driver broke")
         return Finished(succeeded=False, reason=Reason.PLATFORM_ERROR, message=f"{type(error).__name__}: {error}")
+
+
+def _cache(work: Work) -> Cache:
+    access = work.gateway
+    if access is None:
+        return NoCache()
+    mode: Literal["on", "read"] = "read" if work.definition.cache == "read" else "on"
+    given = CacheAccess(url=access.url, attempt=access.attempt, token=access.token, mode=mode)
+    return GatewayCache(given, Path(work.scratch) / "cache")
 
 
 @contextmanager
