@@ -8,7 +8,7 @@ from typing import Any
 
 from flaregate.axes import Axes, MadeAxis, OwnAxes, Place, is_drawn, listed, own_axes, refused, split_key
 from flaregate.values import Stage
-from flaregate_wire.definitions import Axis, PipelineDefinition, Sample
+from flaregate_wire.definitions import Axis, JoinNode, ModelNode, PipelineDefinition, Sample
 from flaregate_wire.planning import Path, TooManyPaths, paths
 
 _Grid = Mapping[Place, Any]
@@ -55,6 +55,7 @@ def resolve(
         return Candidates(tuple(axis.axis() for axis in made.values()), None, own_axes(made))
     if not grids and drawing is None:
         return Candidates()
+    _refuse_lost(made, pipeline)
     ways = tuple((number, grid) for number, path in enumerate(_ways(pipeline)) for grid in _touching(path, grids))
     chosen = _every(ways) if drawing is None else _drawn(ways, drawing)
     samples = [(number, {place: made[place].place(value) for place, value in settings}) for number, settings in chosen]
@@ -118,6 +119,15 @@ def _refuse_drawn(grids: Iterable[_Grid], made: Mapping[Place, MadeAxis]) -> Non
         if is_drawn(given):
             key = made[place].key
             raise refused(f"the axis {key!r} is a distribution; give strategy='random' to draw from it", "drawn")
+
+
+def _refuse_lost(made: Mapping[Place, MadeAxis], pipeline: PipelineDefinition) -> None:
+    """Refuse an axis on no path: no candidate that is listed would show it."""
+    having = {node.name for node in pipeline.nodes if not isinstance(node, JoinNode | ModelNode)}
+    for (node, _), axis in made.items():
+        if node not in having:
+            message = f"the axis {axis.key!r} is on no path: {node!r} is no node with parameters"
+            raise refused(message, "axis_on_no_path")
 
 
 def _every(ways: Iterable[tuple[int, _Grid]]) -> Iterator[tuple[int, Any]]:

@@ -155,6 +155,8 @@ def test_halving():
         ({"axes": {"svc__C": loguniform(1, 2)}}, "'svc__C' is a distribution; give strategy='random'"),
         ({"axes": [{"svc__C": loguniform(1, 2)}, {}]}, "strategy='random'"),
         ({"axes": {"svc__C": [1, 2]}, "strategy": "random", "n_iter": 0}, "n_iter is 0"),
+        ({"axes": {("nope", "C"): [1, 2]}, "strategy": "random"}, r"\('nope', 'C'\) is on no path"),
+        ({"axes": [{("nope", "C"): [1]}, {}]}, "'nope' is no node"),
         ({"axes": [3]}, "a list of dicts; here is a int"),
         ({"axes": {"svc__C": [1], ("svc", "C"): [2]}}, "two axes are on 'svc', 'C'"),
         ({"axes": {"svc__C": [1]}, "strategy": "halving", "factor": 1}, "factor"),
