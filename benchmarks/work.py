@@ -16,9 +16,9 @@ Answer = dict[Any, Any]
 
 
 @contextmanager
-def new_client(warm: float = 600) -> Iterator[fg.Client]:
-    """A client whose embedded gateway has a home of its own; a head waits so many seconds for the next job."""
-    with TemporaryDirectory(prefix="flaregate-bench-") as home, fg.Client(home=home, warm=warm) as client:
+def new_client(**options: Any) -> Iterator[fg.Client]:
+    """A client whose embedded gateway has a home of its own; its heads wait for the next job unless `warm` is 0."""
+    with TemporaryDirectory(prefix="flaregate-bench-") as home, fg.Client(home=home, **options) as client:
         yield client
 
 
