@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from flaregate.imports import import_path
 from flaregate.local_modules import globals_of, imports_of, local_files
-from flaregate.origin import is_local, release_of
+from flaregate.origin import is_local, is_ours, release_of
 from flaregate_wire.digests import digest_bytes
 
 _PROTOCOL = 4
@@ -177,8 +177,10 @@ class _Walk:
         self.only_here.update(files)
         for name, file in sorted(files.items()):
             self.say(name, digest_bytes(file.read_bytes()))
-        if not files:
-            self.say(release_of(module) or "no release")
+        release = None if files else release_of(module)
+        self.say(release or "no release")
+        if not (files or release or is_ours(module)):  # made by a program, or of no distribution
+            self.only_here.add(module)
 
     def _class(self, kind: type) -> None:
         self.say("class", kind.__name__)

@@ -24,25 +24,19 @@ def is_local(module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
         return is_local_file(name, file) and not file.endswith(tuple(EXTENSION_SUFFIXES))
-    folders = list(getattr(module, "__path__", ()))
-    if folders:
-        return any(is_local_file(name, folder) for folder in folders)
-    return _spec_origin(module) is None and release_of(name) is None and not _is_ours(name)
+    return any(is_local_file(name, folder) for folder in getattr(module, "__path__", ()))
 
 
 def is_local_file(module: str, file: str) -> bool:
     """Whether a module's file is neither Python's nor of an installed distribution."""
-    if _is_ours(module) or not Path(file).is_absolute() or file.startswith(_STDLIB):
+    if is_ours(module) or not Path(file).is_absolute() or file.startswith(_STDLIB):
         return False
     return not any(part in _INSTALLED for part in Path(file).parts)
 
 
-def _is_ours(module: str) -> bool:
+def is_ours(module: str) -> bool:
+    """Whether it is a part of flaregate, which every worker has."""
     return module.partition(".")[0] in _OURS
-
-
-def _spec_origin(module: ModuleType) -> str | None:
-    return getattr(getattr(module, "__spec__", None), "origin", None)
 
 
 @cache

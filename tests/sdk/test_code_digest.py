@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from flaregate import Pipeline
 from flaregate.code_digest import Opaque, code_digest, look
 
 ROOT = Path(__file__).parents[2]
@@ -296,6 +298,14 @@ def test_a_module_that_a_function_imports_counts_by_its_files_and_ties_it_to_thi
     (package / "inner.py").write_text("LIMIT = 2\n")
     assert look(imports_late).digest != before.digest
     assert look(lambda X: __import__).only_here == ()
+
+
+def test_a_module_that_was_made_by_a_program_ties_code_to_this_machine(monkeypatch):
+    module = types.ModuleType("fg_made")
+    exec("def function(X):\n    return X\n", vars(module))
+    monkeypatch.setitem(sys.modules, "fg_made", module)
+    assert look(module.function).only_here == ("fg_made",)
+    assert look(Pipeline().node).only_here == ()
 
 
 def test_a_local_module_that_a_function_refers_to_counts_by_what_it_holds(package):
