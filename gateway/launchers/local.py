@@ -179,7 +179,8 @@ class LocalLauncher:
             child.stdin.close()
         self._children.add(child.pid)
         child.returncode = 0  # it may outlive this object, which must neither warn of that nor take the exit code
-        run.record(Instance(index=index, pid=child.pid, created=psutil.Process(child.pid).create_time()))
+        created = psutil.Process(child.pid).create_time()
+        run.record(Instance(index=index, pid=child.pid, created=created, since=self._clock().timestamp()))
 
     def _spawn(
         self, run: Run, index: int, environment: Mapping[str, str], standard_input: int

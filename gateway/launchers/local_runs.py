@@ -47,14 +47,14 @@ class Instance:
     exit_code: int | None = None
     origin: str | None = None
     """Of a warm head that another attempt has left: the attempt for which it was started, whose marker it bears."""
-    claimed: float | None = None
-    """When this attempt took it over."""
+    since: float | None = None
+    """When this attempt began to have it, by the launcher's clock; the kernel's is a second off at times."""
     owner: str | None = None
     """In the record of the attempt for which it was started: who has it now, nobody (empty), or that attempt (None)."""
 
     @property
     def started(self) -> datetime:
-        return datetime.fromtimestamp(self.claimed or self.created, UTC)
+        return datetime.fromtimestamp(self.since or self.created, UTC)
 
     def process(self) -> psutil.Process | None:
         """The process itself, if it is alive."""

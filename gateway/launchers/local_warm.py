@@ -65,7 +65,7 @@ class WarmHeads:
                 continue
             former = self._run(origin)
             former.record(replace(head, owner=order.attempt))
-            run.record(Instance(index=0, pid=head.pid, created=head.created, origin=origin, claimed=now))
+            run.record(Instance(index=0, pid=head.pid, created=head.created, origin=origin, since=now))
             try:
                 self._send(origin, order)
             except OSError:

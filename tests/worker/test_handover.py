@@ -273,7 +273,7 @@ def test_a_job_that_is_soon_done_asks_for_no_second():
 class Slowly(BaseEstimator):
     """Takes its time, and lets the test see on which machine's process it ran."""
 
-    def __init__(self, seconds=0.1, tag=0):
+    def __init__(self, seconds=0.5, tag=0):
         self.seconds = seconds
         self.tag = tag
 
@@ -306,7 +306,7 @@ def test_a_search_that_goes_over_to_ray_half_way_gives_the_numbers_of_one_that_s
     zygote = Zygote.start()
     with ray_nodes(2) as nodes:
         connection = connect(nodes.address)
-        runner = HandoverRunner(ProcessRunner(zygote, 2, "head"), lambda: RayRunner(connection), settle=0.3)
+        runner = HandoverRunner(ProcessRunner(zygote, 2, "head"), lambda: RayRunner(connection), settle=0.1)
         try:
             ran = run(runner, pipe, tmp_path / "job", X=X, y=y, axes=axes, cv=3)
         finally:
@@ -315,7 +315,7 @@ def test_a_search_that_goes_over_to_ray_half_way_gives_the_numbers_of_one_that_s
             zygote.close()
     assert ran.finished.succeeded, ran.finished
     assert ran.result.stats.runner == "RayRunner"
-    assert len(ran.result.stats.hosts) >= 1
+    assert 0 < len(ran.result.stats.hosts) <= 2
     assert ran.result.stats.fits == {"scale": 3, "slow": 30, "pca": 30, "logistic": 60}
     oracle = GridSearchCV(
         make_pipeline(StandardScaler(), PCA(n_components=8, random_state=0), LogisticRegression(max_iter=300)),
