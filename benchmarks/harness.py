@@ -156,9 +156,15 @@ def medians(rows: Sequence[Row]) -> Row:
 
 
 def keep(
-    name: str, rows: Sequence[Row], claims: Sequence[Claim], about: str, notes: Mapping[str, Any] | None = None
+    name: str,
+    rows: Sequence[Row],
+    claims: Sequence[Claim],
+    about: str,
+    *,
+    notes: Mapping[str, Any] | None = None,
+    results: Path = RESULTS,
 ) -> None:
-    """Write rows, medians and claims to results/NAME.json; print what a reader wants first."""
+    """Write rows, medians and claims to NAME.json in the folder of results; print what a reader wants first."""
     told = [claim.of_rows(rows) for claim in claims]
     document = {
         "benchmark": name,
@@ -171,8 +177,7 @@ def keep(
         "claims": told,
         "rows": [{key: _short(value) for key, value in row.items()} for row in rows],
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    (results / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
     json.dump({"benchmark": name, "medians": document["medians"]}, sys.stdout)
     sys.stdout.write("\n" + "".join(f"  {_line(claim)}\n" for claim in told))
     sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import RESULTS
@@ -29,9 +30,9 @@ WORK = """| | what it is |
 """
 
 
-def page() -> str:
+def page(results: Path = RESULTS) -> str:
     """The whole page in Markdown."""
-    found = {name: json.loads(path.read_text()) for name in ORDER if (path := RESULTS / f"{name}.json").exists()}
+    found = {name: json.loads(path.read_text()) for name in ORDER if (path := results / f"{name}.json").exists()}
     parts = [INTRO, "## Workloads\n", WORK, "## Wall seconds\n", *_seconds(found), "\n## Claims\n", *_claims(found)]
     return "\n".join([*parts, "\n## Machines\n", *_machines(found)]) + "\n"
 

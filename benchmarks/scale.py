@@ -58,7 +58,7 @@ def run(name: str, candidates: int = 100_000) -> None:
         Claim("driver's peak memory on Ray, MB", "Ray, peak MB", None, "at most"),
         Claim("driver's memory for its candidates on Ray, MB", "Ray, grown MB", None, "at most"),
     ]
-    harness.keep(name, [row], told, ABOUT, {"candidates": candidates, "folds": FOLDS})
+    harness.keep(name, [row], told, ABOUT, notes={"candidates": candidates, "folds": FOLDS})
 
 
 def _sequential(candidates: int) -> Row:
