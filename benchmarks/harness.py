@@ -177,6 +177,7 @@ def keep(
         "claims": told,
         "rows": [{key: _short(value) for key, value in row.items()} for row in rows],
     }
+    results.mkdir(exist_ok=True)
     (results / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
     json.dump({"benchmark": name, "medians": document["medians"]}, sys.stdout)
     sys.stdout.write("\n" + "".join(f"  {_line(claim)}\n" for claim in told))
