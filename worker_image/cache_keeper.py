@@ -21,7 +21,10 @@ from worker_image.gateway_link import AttemptOver, LinkError
 from worker_image.transfers import StoreRefused
 
 log = logging.getLogger(__name__)
-FLUSH_SECONDS = 2.0
+FLUSH_SECONDS = (0.25, 5.0)
+"""What waits to be kept is lost with the process: it waits this long at least and at most, and between the two for"""
+FLUSH_SHARE = 0.02
+"""of the time since the first entry, so that a long job makes few requests and loses little."""
 FLUSH_BYTES = 4 * 1024 * 1024
 FLUSH_FILES = 100
 WAITING = 100_000
@@ -69,6 +72,7 @@ class Keeper:
         self._closed = False
         self._links = itertools.count()
         self._dropped = 0
+        self._begun = time.monotonic()
 
     def keep(self, shelf: str, key: str, report: Mapping[str, JsonValue], file: Path | None) -> None:
         """Put an entry in the queue; the file is linked, so that it is there when its turn comes."""
@@ -124,6 +128,10 @@ class Keeper:
                 if item.file is not None:
                     item.file.unlink(missing_ok=True)
 
+    def _pause(self) -> float:
+        least, most = FLUSH_SECONDS
+        return min(most, max(least, FLUSH_SHARE * (time.monotonic() - self._begun)))
+
     def _gather(self) -> tuple[list[Kept], bool]:
         """What comes within some seconds of the first entry, or until it is enough; and whether more may come."""
         batch: list[Kept] = []
@@ -136,7 +144,7 @@ class Keeper:
             if item is None:
                 return batch, False
             if not batch:
-                end = time.monotonic() + FLUSH_SECONDS
+                end = time.monotonic() + self._pause()
             batch.append(item)
             size += len(item.report)
             files += item.file is not None

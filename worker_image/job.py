@@ -6,8 +6,9 @@ from pathlib import Path
 from flaregate_wire.definitions import Blob, JobDefinition, Splits
 from flaregate_wire.planning import plan
 from worker_image.cache import Cache, NoCache
-from worker_image.engine.engine import Engine, Say
+from worker_image.engine.engine import Engine
 from worker_image.engine.prepare import JobFailed
+from worker_image.engine.run import Say
 from worker_image.engine.runner import Runner
 from worker_image.engine.session import Context
 from worker_image.work import Finished, Work

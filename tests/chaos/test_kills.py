@@ -1,6 +1,7 @@
 """kill -9 of gateway, head and worker during a job; cancel in each state. Real processes, real Ray."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -106,14 +107,45 @@ def test_a_killed_head_ends_the_attempt_as_head_lost_and_leaves_nothing(own_gate
         assert caught.value.result.outcomes, "what was made before the loss is kept"
 
 
-def test_a_retry_after_a_killed_head_succeeds(own_gateway):
+class _Counted(_Slow):
+    """Leaves a mark for each fit that begins and for each that ends."""
+
+    def __init__(self, seconds=0.5, number=0, folder=""):
+        super().__init__(seconds, number)
+        self.folder = folder
+
+    def fit(self, X, y):
+        begun = len(list(Path(self.folder).glob(f"{self.number}-{len(X)}-{int(X[:, 0].sum() * 100)}-begun-*")))
+        name = f"{self.folder}/{self.number}-{len(X)}-{int(X[:, 0].sum() * 100)}"
+        Path(f"{name}-begun-{begun}").touch()
+        super().fit(X, y)
+        Path(f"{name}-ended-{begun}").touch()
+        return self
+
+
+def test_a_retry_after_a_killed_head_computes_only_what_had_not_ended(own_gateway, tmp_path):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    counted = type("Counted", (_Counted,), dict(_Counted.__dict__))
+    pipe = fg.Pipeline("counted")
+    pipe.node("counted", counted(folder=str(marks)))
+    X, y = load_iris(return_X_y=True)
+    axes = {"counted__number": list(range(10))}
     with own_gateway.client() as client:
-        job = submit(client, count=6)
-        first_outcome(job)
+        job = client.submit(pipe, X=X, y=y, axes=axes, cv=4, refit=False, cpus=2, timeout=120)
+        until(lambda: len(list(marks.glob("*-ended-*"))) >= 20, 60)
+        time.sleep(0.4)  # what ended just before the kill may be on its way
+        ended = {mark.name for mark in marks.glob("*-ended-*")}
         supervisor(job.id, 0).kill()
         view = job.wait(timeout=90)
         assert (view.state, len(view.attempts)) == (State.SUCCEEDED, 2)
-        assert sorted(outcome.axes["slow__number"] for outcome in job.result().outcomes) == list(range(6))
+        result = job.result()
+    assert sorted(outcome.axes["counted__number"] for outcome in result.outcomes) == list(range(10))
+    assert result.stats.cached >= len(ended) - 2
+    again = [mark for mark in marks.glob("*-begun-1")]
+    running = 4  # two slots, and what ended in the last quarter of a second
+    assert len(again) <= running
+    assert len(list(marks.glob("*-begun-*"))) <= 40 + running
 
 
 def test_a_killed_worker_is_survived(own_gateway):

@@ -104,7 +104,7 @@ async def test_of_entries_with_one_key_the_first_counts(opened):
 async def test_the_next_attempt_finds_what_the_lost_one_flushed(gateway, opened):
     first = await opened()
     first.keep(A, "k", {"n": 1})
-    await asyncio.sleep(FLUSH_SECONDS + 0.5)
+    await asyncio.sleep(FLUSH_SECONDS[0] + 0.5)
     gateway.launcher.end(f"{first.job}-1", 0, 137)
     second = await gateway.head(first.job, number=2)
     access = CacheAccess(url=gateway.url, attempt=second.attempt, token=second.token, patience=1)

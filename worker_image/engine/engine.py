@@ -1,30 +1,25 @@
 """Runs a job: every candidate on every cut, outcomes as they are complete, and what it leaves."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Protocol
 
 from flaregate import versions
-from flaregate_wire.definitions import FOLDED, Action, JobDefinition, Sample
-from flaregate_wire.events import AttemptEvent, AttemptPhase, ErrorDetail, OutcomeEvent, Reported
+from flaregate_wire.definitions import FOLDED, Action, Sample
+from flaregate_wire.events import ErrorDetail, OutcomeEvent
 from flaregate_wire.jobs import Result, Stats
-from flaregate_wire.planning import Plan, Step, plan
+from flaregate_wire.planning import Plan, plan
 from flaregate_wire.states import Reason
-from worker_image.cache import Cache, NoCache
 from worker_image.engine.choosing import rows_of
-from worker_image.engine.drive import Drive
 from worker_image.engine.families import Forest, every_family, grow
 from worker_image.engine.gather import Gather
 from worker_image.engine.halving import CannotHalve, best_of, round_definition, rounds, survivors
 from worker_image.engine.mapping import Mapped
 from worker_image.engine.outcomes import Round, Tally
 from worker_image.engine.prepare import Summary
-from worker_image.engine.progress import Progress
 from worker_image.engine.recall import Recall
 from worker_image.engine.refit import Refit
-from worker_image.engine.runner import Runner, SaveFailed
+from worker_image.engine.run import Run
+from worker_image.engine.runner import SaveFailed
 from worker_image.engine.schedule import Schedule
 from worker_image.engine.tasks import Cut
 from worker_image.work import Finished, LocalArtifact
@@ -32,53 +27,21 @@ from worker_image.work import Finished, LocalArtifact
 BEST = "best"
 
 
-class Say(Protocol):
-    """Takes an event, and the files that must be in the store before it is told."""
-
-    def __call__(self, event: Reported, files: Sequence[LocalArtifact] = ()) -> None: ...
-
-
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
-
-
 @dataclass(slots=True)
-class Engine:
-    """One run of one job."""
+class Engine(Run):
+    """Runs one job to its end."""
 
-    plan: Plan
-    runner: Runner
-    report: Say
-    scratch: Path
-    attempt: int = 1
-    now: Callable[[], datetime] = utc_now
-    cache: Cache = field(default_factory=NoCache)
-    job: str = ""
-    """Its id: what draws random numbers is shared within it alone."""
-    summary: Summary = field(default_factory=lambda: Summary(()))
-    progress: Progress = field(init=False)
-    drive: Drive = field(init=False)
     _artifacts: list[LocalArtifact] = field(default_factory=list)
     _refit: Refit | None = None
     _best: int | None = None
     _message: str | None = None
 
-    def __post_init__(self) -> None:
-        self.progress = Progress(self.report, self.now, self.attempt, 0)
-        self.drive = Drive(self.runner, let_go=self._let_go)
-
-    @property
-    def definition(self) -> JobDefinition:
-        """Of the job."""
-        return self.plan.definition
-
     def run(self, summary: Summary) -> Finished:
         """Run everything on a runner that is prepared and gave `summary`."""
         self.summary = summary
-        self.report(AttemptEvent(time=self.now(), attempt=self.attempt, phase="first_task"))
+        self.reached("first_task")
         if self.definition.action is Action.MAP:
-            tally = Mapped(self, self._recall(self.plan)).run()
+            tally = Mapped(self, self._recall(self.plan)).every_block()
         elif self.definition.halving is not None:
             try:
                 tally = self._halve()
@@ -87,20 +50,8 @@ class Engine:
         else:
             tally = self._run()
         self.progress.say(always=True)
-        self._phase("last_task")
+        self.reached("last_task")
         return self._finished(tally)
-
-    def save(self, steps: Sequence[Step], cut: Cut, name: str) -> Path:
-        """Write a fitted pipeline, whose states the runner holds. Raises SaveFailed or StatesLost."""
-        path = self.scratch / f"{name}.flaregate"
-        self.runner.save(steps, cut, path)
-        return path
-
-    def _phase(self, phase: AttemptPhase) -> None:
-        self.report(AttemptEvent(time=self.now(), attempt=self.attempt, phase=phase))
-
-    def _let_go(self, worker: int) -> None:
-        self.report(AttemptEvent(time=self.now(), attempt=self.attempt, phase="released", index=worker))
 
     def _recall(self, planned: Plan) -> Recall:
         return Recall(planned, self.summary, self.cache, self.job, self.scratch)
@@ -143,7 +94,7 @@ class Engine:
         """Fit once more, by themselves, the candidates whose states were lost."""
         for outcome, cut in gather.unsaved:
             refit = Refit(self, self.plan, gather.recall, outcome.candidate, cut, f"pipeline-{outcome.candidate}")
-            refit.run()
+            refit.fit()
             changed = outcome.model_copy(update={"error": refit.error})
             gather.emit(changed, cut, outcome.candidate, refit.artifact)
 
@@ -177,7 +128,7 @@ class Engine:
 
     def _refitted(self, planned: Plan, recall: Recall, candidate: int, source: int) -> None:
         self._refit = Refit(self, planned, recall, candidate, Cut(source), BEST)
-        self._refit.run()
+        self._refit.fit()
         if self._refit.artifact is not None:
             self._artifacts.append(self._refit.artifact)
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flaregate.fitted_file import MEDIA_TYPE
 from flaregate_wire.definitions import Action
@@ -12,20 +11,18 @@ from flaregate_wire.planning import Step
 from worker_image.engine.families import Forest
 from worker_image.engine.outcomes import Tally, plain
 from worker_image.engine.recall import Recall
+from worker_image.engine.run import Run
 from worker_image.engine.runner import SaveFailed, StatesLost
 from worker_image.engine.schedule import Load
 from worker_image.engine.tasks import Cut, Member, Report, Task
 from worker_image.work import LocalArtifact
-
-if TYPE_CHECKING:
-    from worker_image.engine.engine import Engine
 
 
 @dataclass(slots=True)
 class Gather:
     """The sink of a run. With `fit`, an outcome waits until its pipeline is written."""
 
-    engine: "Engine"
+    run: Run
     tally: Tally
     recall: Recall
     forest: Forest
@@ -55,11 +52,11 @@ class Gather:
                 self._count(step, report)
             self.tally.above[key] = report
         if all(report.error is None for report in reports):
-            self.recall.made(task.key, list(task.steps), seconds, self.engine.runner.export)
+            self.recall.made(task.key, list(task.steps), seconds, self.run.runner.export)
 
     def loaded(self, load: Load) -> None:
-        self.engine.progress.done += len(load.unit.steps)
-        self.engine.progress.cached += len(load.unit.steps)
+        self.run.progress.done += len(load.unit.steps)
+        self.run.progress.cached += len(load.unit.steps)
 
     def leaf(self, task: Task | None, index: int, member: Member, cut: Cut, report: Report) -> None:
         self._count(member.step, report)
@@ -72,14 +69,14 @@ class Gather:
         self._add(member, cut, report, file)
 
     def failed(self, member: Member, cut: Cut, error: ErrorDetail) -> None:
-        self.engine.progress.done += 1
+        self.run.progress.done += 1
         self._add(member, cut, self.tally.failure(error), None)
 
     def pause(self) -> None:
-        self.engine.progress.say()
+        self.run.progress.say()
 
     def _count(self, step: Step, report: Report) -> None:
-        progress = self.engine.progress
+        progress = self.run.progress
         progress.done += 1
         if report.cached:
             progress.cached += 1
@@ -97,9 +94,9 @@ class Gather:
         if task is None:
             path = self.recall.files[member.step.digest, cut]
             return report, LocalArtifact(name=name, path=str(path), media_type=report.media_type)
-        path = self.engine.scratch / f"{name}.output"
+        path = self.run.scratch / f"{name}.output"
         try:
-            media_type = self.engine.runner.save_output(task, index, path)
+            media_type = self.run.runner.save_output(task, index, path)
         except (SaveFailed, StatesLost) as error:
             return replace(report, held=False, error=_unsaved(error)), None
         return replace(report, media_type=media_type), LocalArtifact(name=name, path=str(path), media_type=media_type)
@@ -127,7 +124,7 @@ class Gather:
             path = self.recall.files.get((leaf.digest, cut)) if report.cached else None
             if path is None:
                 steps = self.tally.plan.steps(self.tally.plan.candidate(candidate))
-                path = self.engine.save(steps, cut, name)
+                path = self.run.save(steps, cut, name)
                 alone = replace(self.tally.alone(steps, cut, report), held=True, media_type=MEDIA_TYPE)
                 self.recall.keep_leaf(leaf, cut, alone, path)
         except StatesLost:
@@ -142,12 +139,12 @@ class Gather:
         if file is not None:
             outcome = outcome.model_copy(update={"artifact": file.name})
         self.tally.count(outcome, cut.source)
-        self.engine.progress.failed += outcome.error is not None
+        self.run.progress.failed += outcome.error is not None
         self._rank(outcome, candidate)
         if file is None:
-            self.engine.report(outcome)
+            self.run.report(outcome)
         else:
-            self.engine.report(outcome, (file,))
+            self.run.report(outcome, (file,))
 
     def _rank(self, outcome: OutcomeEvent, candidate: int) -> None:
         definition = self.tally.plan.definition

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from flaregate_wire.planning import Step
 from worker_image.engine.drive import IN_FLIGHT_A_SLOT, PAUSE_SECONDS
@@ -11,11 +10,9 @@ from worker_image.engine.families import every_family, grow
 from worker_image.engine.gather import Gather
 from worker_image.engine.outcomes import Tally
 from worker_image.engine.recall import Recall
+from worker_image.engine.run import Run
 from worker_image.engine.schedule import LOSSES, loss_error
 from worker_image.engine.tasks import Cut, Done, Loss, Member, Report, Task
-
-if TYPE_CHECKING:
-    from worker_image.engine.engine import Engine
 
 BLOCK_SECONDS = 0.5
 """What a block should take: long against its overhead, short against a person's patience."""
@@ -47,32 +44,30 @@ def next_size(pace: float | None, rows: int, left: int, slots: int) -> int:
 class Mapped:
     """One run of a map."""
 
-    engine: "Engine"
+    run: Run
     recall: Recall
     _next: int = 0
     _block: int = 0
     _pace: float | None = None
 
-    def run(self) -> Tally:
-        """Run all blocks; gives the tally of their outcomes."""
-        engine, planned = self.engine, self.engine.plan
+    def every_block(self) -> Tally:
+        """Run them all; gives the tally of their outcomes."""
+        run, planned = self.run, self.run.plan
         forest = grow(every_family(planned))
         leaf = forest.families[0].leaf
-        rows = engine.summary.sources[0].rows
-        fixed = None if engine.definition.blocks is None else bounds(rows, engine.definition.blocks)
-        engine.progress.total = rows
-        gather = Gather(
-            engine, Tally(planned, engine.summary, {0: (_CUT,)}, engine.now, engine.attempt), self.recall, forest
-        )
+        rows = run.summary.sources[0].rows
+        fixed = None if run.definition.blocks is None else bounds(rows, run.definition.blocks)
+        run.progress.total = rows
+        gather = Gather(run, Tally(planned, run.summary, {0: (_CUT,)}, run.now, run.attempt), self.recall, forest)
         known = self.recall.blocks(leaf, _CUT)
         running = 0
         while not gather.stopped:
-            slots = max(engine.runner.slots(), 1)
+            slots = max(run.runner.slots(), 1)
             while running < IN_FLIGHT_A_SLOT * slots and (span := self._span(fixed, known, rows, slots)) is not None:
                 running += self._begin(gather, leaf, span, known)
             if not running:
                 break
-            for done in engine.runner.wait(PAUSE_SECONDS):
+            for done in run.runner.wait(PAUSE_SECONDS):
                 running -= 1
                 running += self._take_in(gather, done)
             gather.pause()
@@ -98,23 +93,23 @@ class Mapped:
         if report is not None:
             self._ended(gather, None, member, span, report)
             return 0
-        self.engine.drive.tasks += 1
-        needs = getattr(self.engine.definition.pipeline.nodes[0], "needs", None)
-        self.engine.runner.submit(Task(self.engine.drive.tasks, _CUT, (), members=(member,), rows=span, needs=needs))
+        self.run.drive.tasks += 1
+        needs = getattr(self.run.definition.pipeline.nodes[0], "needs", None)
+        self.run.runner.submit(Task(self.run.drive.tasks, _CUT, (), members=(member,), rows=span, needs=needs))
         return 1
 
     def _take_in(self, gather: Gather, done: Done) -> int:
         task = done.task
         span = task.rows or (0, 0)
-        self.engine.drive.seconds += done.seconds
+        self.run.drive.seconds += done.seconds
         if done.loss is not None and task.tries < _tries(done):
-            self.engine.runner.submit(replace(task, tries=task.tries + 1))
+            self.run.runner.submit(replace(task, tries=task.tries + 1))
             return 1
         if done.loss is not None:
             gather.failed(task.members[0], _CUT, loss_error(done))
-            self.engine.progress.done += span[1] - span[0] - 1
+            self.run.progress.done += span[1] - span[0] - 1
         else:
-            self.engine.drive.hosts.setdefault(done.host)
+            self.run.drive.hosts.setdefault(done.host)
             pace = done.seconds / (span[1] - span[0])
             self._pace = pace if self._pace is None else (self._pace + pace) / 2
             self._ended(gather, task, task.members[0], span, done.reports[0])
@@ -122,7 +117,7 @@ class Mapped:
 
     def _ended(self, gather: Gather, task: Task | None, member: Member, span: tuple[int, int], report: Report) -> None:
         gather.leaf(task, 0, member, _CUT, report)
-        self.engine.progress.done += span[1] - span[0] - 1  # a leaf counts one; here rows are counted
+        self.run.progress.done += span[1] - span[0] - 1  # a leaf counts one; here rows are counted
 
 
 def _tries(done: Done) -> int:

@@ -3,20 +3,17 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from flaregate.fitted_file import MEDIA_TYPE
 from flaregate_wire.events import ErrorDetail
 from flaregate_wire.planning import Plan
 from worker_image.engine.families import grow, lone_family
 from worker_image.engine.recall import Recall
+from worker_image.engine.run import Run
 from worker_image.engine.runner import SaveFailed, StatesLost
 from worker_image.engine.schedule import Load, Schedule
 from worker_image.engine.tasks import Cut, Member, Report, Task
 from worker_image.work import LocalArtifact
-
-if TYPE_CHECKING:
-    from worker_image.engine.engine import Engine
 
 SAVES = 3
 """How often a pipeline is fitted, if its states are lost with a machine before they are written."""
@@ -26,7 +23,7 @@ SAVES = 3
 class Refit:
     """One candidate on all rows."""
 
-    engine: "Engine"
+    run: Run
     plan: Plan
     recall: Recall
     candidate: int
@@ -38,35 +35,35 @@ class Refit:
     stopped: bool = False
     _report: Report | None = None
 
-    def run(self) -> None:
+    def fit(self) -> None:
         """Fit and write; `artifact` or `error` says how it went."""
         begin = monotonic()
         leaf = self.plan.steps(self.plan.candidate(self.candidate))[-1]
         known = self.recall.pipeline(leaf, self.cut)
         if known is not None:
             self._written(known[1])
-            self.engine.progress.cached += 1
+            self.run.progress.cached += 1
         else:
             self._fit()
         self.seconds = monotonic() - begin
 
     def _fit(self) -> None:
-        self.engine.drive.let_idle_go()  # one path after the other: the head does it alone
+        self.run.drive.let_idle_go()  # one path after the other: the head does it alone
         for _ in range(SAVES):
             if not self._fitted() or self._saved():
                 return
 
     def _fitted(self) -> bool:
         self.error = None
-        self.engine.runner.forget()
+        self.run.runner.forget()
         forest = grow([lone_family(self.plan, self.candidate)])
-        self.engine.drive.run(Schedule(self.plan, forest, (self.cut,)), self)
+        self.run.drive.run(Schedule(self.plan, forest, (self.cut,)), self)
         return self.error is None
 
     def _saved(self) -> bool:
         steps = self.plan.steps(self.plan.candidate(self.candidate))
         try:
-            path = self.engine.save(steps, self.cut, self.name)
+            path = self.run.save(steps, self.cut, self.name)
         except SaveFailed as error:
             self.error = ErrorDetail(type="SaveFailed", message=str(error))
         except StatesLost as error:
@@ -86,17 +83,17 @@ class Refit:
 
     def steps(self, task: Task, reports: tuple[Report, ...], seconds: float) -> None:
         for step, report in zip(task.steps, reports, strict=True):
-            self.engine.progress.refits[step.node] += report.fitted
+            self.run.progress.refits[step.node] += report.fitted
 
     def loaded(self, load: Load) -> None:
         raise AssertionError(load)  # a run on all rows has its own states to keep
 
     def leaf(self, task: Task | None, index: int, member: Member, cut: Cut, report: Report) -> None:
-        self.engine.progress.refits[member.step.node] += report.fitted
+        self.run.progress.refits[member.step.node] += report.fitted
         self.error, self._report = report.error, report
 
     def failed(self, member: Member, cut: Cut, error: ErrorDetail) -> None:
         self.error = error
 
     def pause(self) -> None:
-        self.engine.progress.say()
+        self.run.progress.say()
