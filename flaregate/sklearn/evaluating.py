@@ -26,7 +26,7 @@ from flaregate.sklearn.telling import tell
 from flaregate.sklearn.work import Evaluation, as_they_are, evaluation_of
 
 _RAISE = "raise"
-_LOST = frozenset({"WorkerDied", "TaskTimedOut", "NodeLost"})
+_LOST = frozenset({"WorkerDied", "TaskTimedOut"})
 """Errors of a process, not of the code in it: for scikit-learn a fit that failed."""
 
 

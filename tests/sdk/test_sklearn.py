@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from dataclasses import replace
 from inspect import signature
 
 import numpy as np
@@ -26,9 +27,11 @@ from sklearn.utils._test_common.instance_generator import PER_ESTIMATOR_XFAIL_CH
 from sklearn.utils.estimator_checks import check_estimator
 
 from flaregate import sklearn as drop_ins
+from flaregate.sklearn.raising import TaskFailed
 from flaregate.sklearn.shared import SHARED, SharedClient
 from flaregate.testing import InProcessClient
 from flaregate_wire.definitions import Action
+from flaregate_wire.events import ErrorDetail
 from worker_image.in_process import in_process
 
 X, Y = load_iris(return_X_y=True)
@@ -228,11 +231,46 @@ def test_error_score_raise_raises_the_fits_own_error(client):
         drop_ins.GridSearchCV(Picky(), {"what": [1]}, cv=3).fit(X, Y)
 
 
+class Dying:
+    """A job whose process died in each fit with C=10."""
+
+    def __init__(self, job):
+        self.job = job
+
+    def result(self):
+        result = self.job.result()
+        error = ErrorDetail(type="WorkerDied", message="exit code 9")
+        dead = [10 in outcome.axes.values() or {"C": 10} in outcome.axes.values() for outcome in result.outcomes]
+        return replace(
+            result,
+            outcomes=[
+                replace(outcome, error=error if died else None)
+                for outcome, died in zip(result.outcomes, dead, strict=True)
+            ],
+        )
+
+
+def test_a_fit_that_kills_its_process_is_a_failed_fit(client):
+    class Deadly:
+        def send(self, submission):
+            return Dying(client.send(submission))
+
+    search = drop_ins.GridSearchCV(SVC(), {"C": [1, 10]}, cv=3, error_score=-1, client=Deadly())
+    with pytest.warns(FitFailedWarning, match="WorkerDied: exit code 9"):
+        search.fit(X, Y)
+    assert search.cv_results_["mean_test_score"][1] == -1
+    assert search.best_params_ == {"C": 1}
+    assert client.actions == [Action.SEARCH, Action.SWEEP, Action.FIT]
+    with pytest.raises(TaskFailed, match="WorkerDied: exit code 9"):
+        search.set_params(error_score="raise").fit(X, Y)
+
+
 def test_a_failing_refit_raises_and_leaves_no_estimator(client):
     search = drop_ins.GridSearchCV(Picky(), {"bad": [False, True]}, refit=lambda table: 1, cv=3)
-    with warnings.catch_warnings(), pytest.raises(NotFittedError):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        search.fit(X, Y)
+        with pytest.raises(NotFittedError):
+            search.fit(X, Y)
     assert not hasattr(search, "best_estimator_")
 
 
