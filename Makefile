@@ -18,12 +18,13 @@ demo: install  ## A search over scikit-learn's digits, the whole way
 	$(BIN)/flaregate run examples/digits.json --save digits.fitted.zip
 
 test: install  ## Under 10 minutes on 2 cores; real Ray end to end
-	$(BIN)/python -m pytest -m "not chaos and not exhaustive"
+	$(BIN)/python -m pytest -m "not chaos and not exhaustive and not soak"
 
-test-all: install  ## What `make test` leaves out: processes killed on purpose, hundreds of random pipelines
-	$(BIN)/python -m pytest -m "chaos or exhaustive"
+test-all: install  ## What `make test` leaves out: processes killed on purpose, hundreds of random pipelines, scikit-learn's own tests
+	$(BIN)/python -m pytest -m "chaos or exhaustive or foreign"
 
-soak: test test-all bench  ## Everything, with the benchmarks
+soak: test test-all bench  ## Everything, with the benchmarks and all of scikit-learn's own tests
+	$(BIN)/python -m pytest -m soak
 
 check: install
 	$(BIN)/ruff check
