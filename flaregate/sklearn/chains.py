@@ -33,12 +33,12 @@ class Nodes:
             found.setdefault(node, {})[param] = value
         return found
 
-    def pipeline(self) -> Pipeline:
+    def pipeline(self, name: str) -> Pipeline:
         """The nodes, one after the other."""
-        pipe = Pipeline()
+        pipe = Pipeline(name)
         last: NodeRef | None = None
-        for name, step in self.steps:
-            last = pipe.node(name, step, after=last)
+        for node, step in self.steps:
+            last = pipe.node(node, step, after=last)
         return pipe
 
 

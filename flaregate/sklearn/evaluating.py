@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection._validation import _fit_and_score
 from sklearn.utils import get_tags
-from sklearn.utils.metadata_routing import _routing_enabled
 
 from flaregate.outcomes import Outcome
 from flaregate.sklearn.callbacks import around
@@ -59,13 +58,11 @@ def _as_search(evaluation: Evaluation) -> tuple[Nodes, Any] | None:
 
 def _plain(evaluation: Evaluation) -> bool:
     rest = evaluation.rest
-    given = rest["fit_params"] or {}
     return (
         not rest.get("score_params")
         and not rest.get("return_estimator")
-        and not (given and _routing_enabled())
         and (rest["error_score"] == _RAISE or isinstance(rest["error_score"], Number))
-        and as_they_are(evaluation.X, evaluation.y, given)
+        and as_they_are(evaluation.X, evaluation.y, rest["fit_params"] or {})
         and not get_tags(evaluation.estimator).input_tags.pairwise
         and all(len(train) and len(test) for train, test in evaluation.folds)
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from numbers import Number
 from typing import Any, Protocol
 
 from flaregate.axes import MadeAxis, own_axes
@@ -40,7 +41,7 @@ class Jobs:
         """An outcome for each candidate."""
         rest = evaluation.rest
         made = self._prepared(
-            nodes.pipeline(),
+            nodes.pipeline(_name(evaluation.estimator)),
             action="search",
             X=evaluation.X,
             y=evaluation.y,
@@ -63,27 +64,34 @@ class Jobs:
             rest=cells.Rest(evaluation.rest),
         )
         axes = {"parameters": evaluation.candidates, "split": range(len(evaluation.folds))}
-        return self._outcomes(self._of_cells(cell, axes), len(evaluation.pairs()))
+        made = self._of_cells(
+            _name(evaluation.estimator),
+            cell,
+            axes=axes,
+            fail_fast=not isinstance(evaluation.rest.get("error_score"), Number),
+        )
+        return self._outcomes(made, len(evaluation.pairs()))
 
     def fit(self, estimator: Any, X: Any, y: Any, fit_params: Mapping[str, Any]) -> Any:  # noqa: N803
         """The estimator as it is when fitted on all rows; raises what its `fit` raises."""
         plain = as_they_are(X, y, fit_params)
         if plain:
             nodes = whole(estimator)
-            made = self._prepared(nodes.pipeline(), action="fit", X=X, y=y, fit_params=nodes.by_node(fit_params))
+            pipe = nodes.pipeline(_name(estimator))
+            made = self._prepared(pipe, action="fit", X=X, y=y, fit_params=nodes.by_node(fit_params))
         else:
-            rows = cells.Rows(X, y, ())
-            made = self._of_cells(partial(cells.fit, estimator=estimator, rows=rows, rest=cells.Rest(fit_params)), {})
+            cell = partial(cells.fit, estimator=estimator, rows=cells.Rows(X, y, ()), rest=cells.Rest(fit_params))
+            made = self._of_cells(_name(estimator), cell)
         (outcome,) = self._outcomes(made, 1)
         if outcome.error is not None:
             raise raised(outcome.error)
         (fitted,) = [node.state for node in outcome.pipeline().nodes] if plain else outcome.output
         return fitted
 
-    def _of_cells(self, cell: Callable[..., Any], axes: Mapping[str, Any]) -> Submission:
-        pipe = Pipeline()
+    def _of_cells(self, name: str, cell: Callable[..., Any], **own: Any) -> Submission:
+        pipe = Pipeline(name)
         pipe.node("evaluate", cell)
-        return self._prepared(pipe, action="sweep", axes=axes)
+        return self._prepared(pipe, action="sweep", **own)
 
     def _prepared(self, pipe: Pipeline, **own: Any) -> Submission:
         return prepare(pipe, JobOptions(**{**self.options, **own}))
@@ -101,6 +109,10 @@ class Jobs:
                 raise raised(errors[0]) from failure
             warn_once(failure.result)
             return outcomes
+
+
+def _name(estimator: Any) -> str:
+    return type(estimator).__name__
 
 
 def _with_samples(made: Submission, nodes: Nodes, candidates: Sequence[Mapping[str, Any] | None]) -> Submission:

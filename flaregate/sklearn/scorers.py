@@ -4,6 +4,8 @@ from typing import Any
 
 from sklearn.metrics._scorer import _SCORERS, _BaseScorer, _MultimetricScorer, _PassthroughScorer
 
+from flaregate.values import same
+
 
 class Unsaid(Exception):
     """No `scoring` of a job says this scorer."""
@@ -32,8 +34,8 @@ def _one(scorer: Any) -> Any:
         return None
     if not isinstance(scorer, _BaseScorer):
         raise Unsaid
-    return next((name for name, known in _SCORERS.items() if _same(known, scorer)), scorer)
+    return next((name for name, known in _SCORERS.items() if _is(known, scorer)), scorer)
 
 
-def _same(known: Any, scorer: Any) -> bool:
-    return type(known) is type(scorer) and vars(known) == vars(scorer)
+def _is(known: Any, scorer: Any) -> bool:
+    return type(known) is type(scorer) and same(vars(known), vars(scorer))

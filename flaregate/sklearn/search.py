@@ -22,20 +22,6 @@ class _JobSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no typ
     client: JobClient | None
     job_options: Mapping[str, Any] | None
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Give each class scikit-learn's own `__init__` and our two arguments."""
-        super().__init_subclass__(**kwargs)
-        made: Any = cls
-        own = made.__mro__[2].__init__
-
-        def init(self: Any, *args: Any, client: Any = None, job_options: Any = None, **given: Any) -> None:
-            own(self, *args, **given)
-            self.client = client
-            self.job_options = job_options
-
-        made.__init__ = init
-        made.__init__.__signature__ = extended(own)
-
     def fit(self, X: Any, y: Any = None, **params: Any) -> Any:  # noqa: N803 - scikit-learn's name
         """Evaluate all candidates, one job for each set that scikit-learn asks for, and refit the best by another.
 
@@ -96,17 +82,35 @@ class _Unfitted:
         self._search.__dict__[_BEST] = self._jobs.fit(self._estimator, X, y, params)
 
 
+def _by_jobs(search: Any) -> Any:
+    """The class with scikit-learn's own `__init__` and two arguments more."""
+    own = search.__mro__[2].__init__
+
+    def init(self: Any, *args: Any, client: Any = None, job_options: Any = None, **given: Any) -> None:
+        own(self, *args, **given)
+        self.client = client
+        self.job_options = job_options
+
+    search.__init__ = init
+    search.__init__.__signature__ = extended(own)
+    return search
+
+
+@_by_jobs
 class GridSearchCV(_JobSearch, model_selection.GridSearchCV):  # type: ignore[misc]
     __doc__ = f"""scikit-learn's GridSearchCV {DOCUMENTED}"""
 
 
+@_by_jobs
 class RandomizedSearchCV(_JobSearch, model_selection.RandomizedSearchCV):  # type: ignore[misc]
     __doc__ = f"""scikit-learn's RandomizedSearchCV {DOCUMENTED}"""
 
 
+@_by_jobs
 class HalvingGridSearchCV(_JobSearch, model_selection.HalvingGridSearchCV):  # type: ignore[misc]
     __doc__ = f"""scikit-learn's HalvingGridSearchCV, a job for each of its iterations, {DOCUMENTED}"""
 
 
+@_by_jobs
 class HalvingRandomSearchCV(_JobSearch, model_selection.HalvingRandomSearchCV):  # type: ignore[misc]
     __doc__ = f"""scikit-learn's HalvingRandomSearchCV, a job for each of its iterations, {DOCUMENTED}"""

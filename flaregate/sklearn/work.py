@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
+from sklearn.utils.metadata_routing import _routing_enabled
 
 from flaregate.sklearn.calls import Call
 
@@ -75,5 +76,6 @@ def as_they_are(X: Any, y: Any, fit_params: Mapping[str, Any]) -> bool:  # noqa:
     return (
         (type(X) in (np.ndarray, *frames) or sparse.issparse(X))
         and (y is None or type(y) in (np.ndarray, *frames))
+        and not (fit_params and _routing_enabled())  # which the estimator itself answers
         and all(type(value) is np.ndarray and len(value) == X.shape[0] for value in fit_params.values())
     )

@@ -343,6 +343,20 @@ def test_a_client_given_is_used_and_not_pickled(client):
         assert pickle.loads(pickle.dumps(search)).client is None
 
 
+class Narrow(drop_ins.GridSearchCV):
+    """A search of a user's own."""
+
+    def __init__(self, C=(1, 10)):
+        super().__init__(SVC(), {"C": C}, cv=3)
+        self.C = C
+
+
+def test_a_class_of_the_users_own_may_stand_on_a_drop_in(client):
+    search = Narrow().fit(X, Y)
+    assert client.actions == [Action.SEARCH, Action.FIT]
+    assert search.best_params_["C"] in search.C
+
+
 def test_within_a_task_scikit_learn_fits_where_it_is(client):
     inner = drop_ins.GridSearchCV(SVC(), {"C": [1, 10]}, cv=2)
     with SHARED.lend(None):  # as in a worker, which has the engine and no client
