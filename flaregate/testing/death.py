@@ -13,6 +13,9 @@ from flaregate_wire.states import Reason
 class DeathCases:
     """Mixed into a suite that has a fixture `run`."""
 
+    tells_ends = True
+    """Whether an error says the exit code or signal of a process that died; some platforms do not tell it."""
+
     def test_only_who_dies_alone_is_blamed(self, run: RunJob, tmp_path: Path) -> None:
         """Rule 20: the finished members of its batch are kept, the others run again."""
         X, y = load_iris(return_X_y=True)
@@ -26,8 +29,10 @@ class DeathCases:
         for place in (0, 2, 4):
             assert list(scores(ran)[place]) == list(scores(calm)[0])
         messages = [outcome.error.message for outcome in ran.outcomes if outcome.error]
-        assert "3" in messages[0], "the exit code is said"
-        assert "9" in messages[1] or "SIGKILL" in messages[1], "the signal is said"
+        assert all(messages)
+        if self.tells_ends:
+            assert "3" in messages[0], "the exit code is said"
+            assert "9" in messages[1] or "SIGKILL" in messages[1], "the signal is said"
 
     def test_who_killed_its_process_is_not_repeated_unless_its_node_says_so(self, run: RunJob, tmp_path: Path) -> None:
         """On each fold it may die once in a batch and once alone; `retries` allow more."""

@@ -81,6 +81,14 @@ def test_a_halving_search_equals_halving_grid_search_cv(client, options):
     np.testing.assert_array_equal(result.best.pipeline().predict(X), oracle.predict(X))
 
 
+def test_a_plan_counts_shared_prefixes_once_and_runs_nothing(client, iris):
+    X, y = iris
+    pipe = chain(("pca", PCA()), ("svc", SVC()))
+    counted = client.plan(pipe, X=X, y=y, axes={"pca__n_components": [1, 2], "svc__C": [0.1, 1.0, 10.0]}, cv=4)
+    assert (counted.candidates, counted.folds, counted.tasks) == (6, 4, 4 * (2 + 6))
+    assert counted.steps == {"pca": 2, "svc": 6}
+
+
 # Refit
 
 
