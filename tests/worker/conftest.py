@@ -68,7 +68,7 @@ def container(tmp_path):
     """Start a container: `with container(double, driver="...") as process`."""
 
     @contextmanager
-    def start(double, index=0, driver="finish()", ray=FAKE_RAY, **environment):
+    def start(double, index=0, driver="finish()", ray=FAKE_RAY, stdin=None, **environment):
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environment = {
             **kept,
@@ -84,6 +84,7 @@ def container(tmp_path):
             process = subprocess.Popen(
                 [sys.executable, "-c", _CONTAINER, *arguments],
                 env=environment,
+                stdin=stdin,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

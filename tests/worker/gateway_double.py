@@ -38,7 +38,7 @@ DEFINITION = {
 class GatewayDouble:
     """One attempt. `blobs` are staged, `objects` have been written, `events` have been taken in, in order."""
 
-    def __init__(self, workers=0, lease=60.0, blobs=(), cpus=1.0, memory=1_000_000_000):
+    def __init__(self, workers=0, lease=60.0, blobs=(), cpus=1.0, memory=1_000_000_000, warm=0):
         self.attempt = f"a{time.monotonic_ns():x}"
         self.cluster = Cluster(
             topology="cluster" if workers else "single",
@@ -48,7 +48,7 @@ class GatewayDouble:
             memory=memory,
             why="test",
         )
-        self.lease = lease
+        self.lease, self.warm = lease, warm
         self.blobs = {f"sha256:{hashlib.sha256(blob).hexdigest()}": blob for blob in blobs}
         self.objects, self.events, self.next = {}, [], Counter()
         self.head = self.manifest = None
@@ -159,7 +159,7 @@ class GatewayDouble:
             cluster=self.cluster,
             ray_token=self.ray_token,
             trust_scope={"tenant": "t", "project": "p"},
-            definition=None if index else JobDefinition.model_validate(DEFINITION),
+            definition=None if index else JobDefinition.model_validate({**DEFINITION, "warm": self.warm}),
             blobs={} if index else {sha: {"method": "GET", "url": f"{self.url}/store/{sha}"} for sha in self.blobs},
         )
 

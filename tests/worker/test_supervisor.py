@@ -1,9 +1,12 @@
 """A container from its order to its end, with a driver and a Ray that the test wrote; real processes, real HTTP."""
 
+import json
 import signal
+import subprocess
 import time
 
 from tests.worker.conftest import descendants_of, until
+from tests.worker.gateway_double import BOOTSTRAP
 
 
 def test_the_whole_way_of_a_head(gateway_double, container):
@@ -187,3 +190,86 @@ def test_output_reaches_a_reader_within_a_second_and_a_chatty_job_makes_few_segm
         assert process.wait(30) == 0
     assert len(double.log()) > 300_000
     assert sum(event.type == "log" for event in double.events) < 12
+
+
+def test_an_event_with_files_is_told_when_they_are_in_the_store_and_holds_up_no_other(gateway_double, container):
+    double = gateway_double()
+    driver = """
+path = work["scratch"] + "/output"
+open(path, "wb").write(b"z" * 5_000_000)
+cell = {"type": "metrics", "time": "2026-01-01T00:00:00Z", "attempt": 1, "candidate": 3, "step": 1, "values": {"a": 1}}
+report({"type": "event", "event": cell, "artifacts": [{"name": "cell-3", "path": path, "media_type": "a/b"}]})
+progress(1)
+finish()
+"""
+    with container(double, driver=driver) as process:
+        assert process.wait(20) == 0
+    assert double.manifest.succeeded
+    kinds = [event.type for event in double.events if event.type in ("artifact", "metrics", "progress")]
+    assert kinds == ["progress", "artifact", "metrics"]
+    (kept,) = [event for event in double.events if event.type == "artifact"]
+    assert (kept.name, double.objects[kept.key]) == ("cell-3", b"z" * 5_000_000)
+
+
+def test_an_event_whose_files_cannot_be_stored_fails_the_job(gateway_double, container):
+    double = gateway_double()
+    driver = """
+event = {"type": "progress", "time": "2026-01-01T00:00:00Z", "attempt": 1, "done": 1, "total": 1}
+report({"type": "event", "event": event, "artifacts": [{"name": "x", "path": "/nowhere/to/be/found", "media_type": "a/b"}]})
+finish()
+"""
+    with container(double, driver=driver) as process:
+        assert process.wait(20) == 0
+    assert (double.manifest.succeeded, double.manifest.reason) == (False, "commit_failed")
+    assert not [event for event in double.events if event.type == "progress"]
+
+
+def test_the_driver_alone_is_told_how_to_reach_the_gateway(gateway_double, container):
+    double = gateway_double()
+    driver = "print(work['gateway']['attempt'], work['gateway']['token'], work['job'], work['last']); finish()"
+    with container(double, driver=driver) as process:
+        assert process.wait(20) == 0
+    assert double.log() == f"{double.attempt} token-canary-0 j True\n"
+
+
+def test_a_head_that_may_wait_parks_after_its_commit_and_takes_the_next_attempt(gateway_double, container, tmp_path):
+    double, following = gateway_double(warm=60), gateway_double(warm=60)
+    place = tmp_path / "parked"
+    driver = """
+while True:
+    print("job at", work["cluster"]["cpus"], "last", work["last"], os.getpid())
+    progress(1)
+    finish()
+    work = json.loads(sys.stdin.readline())
+"""
+    with container(double, driver=driver, stdin=subprocess.PIPE, FLAREGATE_PARK=str(place)) as process:
+        until(place.exists)
+        assert double.manifest.succeeded
+        assert process.poll() is None
+        place.unlink()
+        job = {"url": following.url, "attempt": following.attempt, "index": 0, "bootstrap": BOOTSTRAP}
+        process.stdin.write(json.dumps(job).encode() + b"\n")
+        process.stdin.flush()
+        until(place.exists)
+        assert following.manifest.succeeded
+        assert following.log() == double.log() != ""
+        assert following.phases()[0] == "booted"
+        process.stdin.close()
+        assert process.wait(10) == 0
+        assert descendants_of(process.pid) == []
+        assert not place.exists()
+
+
+def test_a_head_that_waits_ends_when_it_is_asked_to_or_when_its_driver_does(gateway_double, container, tmp_path):
+    for way in ("asked", "driver"):
+        double = gateway_double(warm=60)
+        place = tmp_path / way
+        driver = "finish(); time.sleep(600)" if way == "asked" else "finish(); time.sleep(0.5)"
+        with container(double, driver=driver, stdin=subprocess.PIPE, FLAREGATE_PARK=str(place)) as process:
+            until(place.exists)
+            if way == "asked":
+                process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+            assert not place.exists()
+            assert descendants_of(process.pid) == []
+            process.stdin.close()
