@@ -21,7 +21,7 @@ ABOUT = (
 )
 
 
-class Nothing(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class Nothing(ClassifierMixin, BaseEstimator):
     """Fits nothing, and is always half right."""
 
     def __init__(self, a: int = 0, b: int = 0, c: int = 0) -> None:
