@@ -14,6 +14,7 @@ from flaregate.running import as_candidate, settle
 from flaregate.values import encode_value
 from flaregate_wire.definitions import Action, JoinNode, ModelNode
 from flaregate_wire.planning import Step
+from worker_image.engine.cell_log import labelled
 from worker_image.engine.rows import Parts, frozen
 from worker_image.engine.running import Stopwatch, Watched, on_rows, watched
 from worker_image.engine.scores import SCORE, score, stand_in
@@ -56,7 +57,8 @@ def run_call(session: Session, task: Task, member: Member, inputs: Sequence[Part
     watch = Stopwatch()
     with watched() as seen, as_candidate(member.candidates[0]):
         if session.context.definition.action is Action.SWEEP:
-            output = _called(session, member.step, inputs)
+            with labelled(member.candidates[0]):
+                output = _called(session, member.step, inputs)
             metrics = _metrics(output)
         elif session.context.definition.action is Action.SCORE:
             scores = _scored(session, task, member.step)
