@@ -19,7 +19,11 @@ def test_each_line_has_the_cells_number(capsys):
 
 
 def test_what_was_printed_before_an_error_is_there(capsys):
-    with pytest.raises(ValueError, match="bad"), labelled(0):
-        print("before", end="")
-        raise ValueError("bad")
+    def cell():
+        with labelled(0):
+            print("before", end="")
+            raise ValueError("bad")
+
+    with pytest.raises(ValueError, match="bad"):
+        cell()
     assert capsys.readouterr().out == "[cell 0] before\n"

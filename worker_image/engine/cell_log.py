@@ -1,4 +1,4 @@
-"""Lines that a sweep's cell prints, each with the cell's number before it, so that the log of a job has one for each."""
+"""Lines that a sweep's cell prints, each with the cell's number before it, so that each has a log of its own."""
 
 import io
 import sys
