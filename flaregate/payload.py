@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -68,13 +68,16 @@ def staged(media_type: str, *chunks: bytes | memoryview, shape: tuple[int, ...] 
     return Staged(media_type, chunks, size, f"sha256:{total.hexdigest()}", shape)
 
 
+_is_local = cache(is_local)
+
+
 @lru_cache(maxsize=1)
 def _local_modules(imported: tuple[int, str]) -> tuple[ModuleType, ...]:  # noqa: ARG001 - what it is remembered by
     """The user's own modules; looked for anew when the number of modules or the latest one is another."""
     return tuple(
         module
         for name, module in list(sys.modules.items())
-        if name != "__main__" and getattr(module, "__name__", None) == name and is_local(module)
+        if name != "__main__" and getattr(module, "__name__", None) == name and _is_local(module)
     )
 
 

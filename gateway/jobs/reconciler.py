@@ -1,6 +1,7 @@
 """The loop between what is recorded and what the platform says. `decide` says what to do; here it is done."""
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 WORKERS = 8
 MOST_STEPS = 20
 """Steps that one job takes in a row at most; what is left waits for the next tick."""
+SOON = 0.03
+"""Seconds between what containers say and a look at the platform, which shows what they do next."""
 UNSEEN = "platform_unseen"
 UNLAUNCHED = "launch_failed"
 RELAUNCH = timedelta(seconds=1)
@@ -80,9 +83,13 @@ class Reconciler:
         self._stirred = asyncio.Event()
 
     def nudge(self, job: str) -> None:
-        """Look at a job soon; one that is in the queue already is not put there again."""
-        self._active.add(job)
+        """Something has happened to a job: look at the platform soon, and at the job now."""
         self._stirred.set()
+        self._enqueue(job)
+
+    def _enqueue(self, job: str) -> None:
+        """Have a job looked at; one that is in the queue already is not put there again."""
+        self._active.add(job)
         if job not in self._waiting:
             self._waiting.add(job)
             self._queue.put_nowait(job)
@@ -103,11 +110,12 @@ class Reconciler:
             group.create_task(self._reap())
 
     async def _look(self) -> None:
-        """One question to the platform a tick for all jobs; none while nothing is active."""
+        """One question to the platform a tick, or sooner when something happens; none while nothing is active."""
         while True:
             if not self._active:
                 self._stirred.clear()
                 await self._stirred.wait()
+            self._stirred.clear()
             try:
                 handles = await self._handles()
                 if handles:
@@ -115,8 +123,10 @@ class Reconciler:
             except Exception:  # whatever it was, the next look may succeed; without looks no job would ever end
                 log.exception("the platform could not be looked at")
             for job in tuple(self._active):
-                self.nudge(job)
-            await asyncio.sleep(self._cadence.tick)
+                self._enqueue(job)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stirred.wait(), self._cadence.tick)
+                await asyncio.sleep(min(SOON, self._cadence.tick))
 
     async def _handles(self) -> dict[Handle, str]:
         present = await self._repository.present()

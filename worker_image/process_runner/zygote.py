@@ -29,7 +29,7 @@ import numpy as np
 import psutil
 from threadpoolctl import threadpool_limits
 
-from flaregate.payload import CannotPack, dump, load
+from flaregate.payload import CannotPack, dump, load, pack
 from flaregate_wire.states import Reason
 from worker_image.engine.prepare import JobFailed, prepare
 from worker_image.engine.session import Session
@@ -51,6 +51,7 @@ def be_zygote(channel: Connection) -> None:
         if channel.poll():
             break
         import_module(f"sklearn.{name}")
+    pack(None)  # looks through all modules for the user's own; each child inherits what was found
     gc.collect()
     gc.freeze()  # else the first collection in each child writes to every page
     _nurse(channel, _live_for_a_job)
@@ -68,6 +69,7 @@ def _live_for_a_job(channel: Connection) -> None:
         return
     channel.send(prepared)
     if prepared.forks:
+        pack(None)
         gc.freeze()
         _nurse(channel, partial(_work, session))
 
