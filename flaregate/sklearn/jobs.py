@@ -12,6 +12,7 @@ from flaregate.errors import JobFailed
 from flaregate.outcomes import Outcome, Result
 from flaregate.payload import Staged
 from flaregate.pipelines import Pipeline
+from flaregate.signatures import estimator_signature
 from flaregate.sklearn import cells
 from flaregate.sklearn.chains import Nodes, whole
 from flaregate.sklearn.raising import raised
@@ -65,7 +66,7 @@ class Jobs:
         )
         axes = {"parameters": evaluation.candidates, "split": range(len(evaluation.folds))}
         made = self._of_cells(
-            _name(evaluation.estimator),
+            evaluation.estimators,
             cell,
             axes=axes,
             fail_fast=not isinstance(evaluation.rest.get("error_score"), Number),
@@ -81,16 +82,17 @@ class Jobs:
             made = self._prepared(pipe, action="fit", X=X, y=y, fit_params=nodes.by_node(fit_params))
         else:
             cell = partial(cells.fit, estimator=estimator, rows=cells.Rows(X, y, ()), rest=cells.Rest(fit_params))
-            made = self._of_cells(_name(estimator), cell)
+            made = self._of_cells([estimator], cell)
         (outcome,) = self._outcomes(made, 1)
         if outcome.error is not None:
             raise raised(outcome.error)
         (fitted,) = [node.state for node in outcome.pipeline().nodes] if plain else outcome.output
         return fitted
 
-    def _of_cells(self, name: str, cell: Callable[..., Any], **own: Any) -> Submission:
-        pipe = Pipeline(name)
-        pipe.node("evaluate", cell)
+    def _of_cells(self, estimators: Sequence[Any], cell: Callable[..., Any], **own: Any) -> Submission:
+        """A sweep of cells. What may draw serves no other job: nobody sees the estimator within the function."""
+        pipe = Pipeline(_name(estimators[0]))
+        pipe.node("evaluate", cell, cache=not any(estimator_signature(one).draws for one in estimators))
         return self._prepared(pipe, action="sweep", **own)
 
     def _prepared(self, pipe: Pipeline, **own: Any) -> Submission:

@@ -43,6 +43,12 @@ class Evaluation:
         """Every parameter that some candidate sets."""
         return tuple(dict.fromkeys(key for candidate in self.candidates for key in candidate or ()))
 
+    @property
+    def estimators(self) -> list[Any]:
+        """The estimator, and those that candidates put into it."""
+        values = [value for candidate in self.candidates for value in (candidate or {}).values()]
+        return [self.estimator, *(value for value in values if hasattr(value, "get_params"))]
+
     def only(self, places: Sequence[int]) -> Self:
         """The same for some of the candidates."""
         return replace(self, candidates=[self.candidates[place] for place in places])

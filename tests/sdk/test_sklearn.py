@@ -316,6 +316,16 @@ def test_cross_val_predict(client, method):
     np.testing.assert_array_equal(ours, theirs)
 
 
+def test_what_may_draw_serves_no_other_job(client):
+    for estimator, shared in ((SVC(), False), (SVC(random_state=0), True), (GaussianNB(), True)):
+        drop_ins.cross_val_predict(estimator, X, Y, cv=3)
+        assert client.sent[-1].pipeline.nodes[0].cache is shared
+    space = {"svc": [SVC(random_state=0), SVC()], "svc__C": [1]}
+    whole = chain().set_params(svc__random_state=0)
+    drop_ins.GridSearchCV(whole, space, scoring=lambda whole, X, y: 1.0, cv=3, refit=False).fit(X, Y)
+    assert client.sent[-1].pipeline.nodes[0].cache is False
+
+
 def test_job_options_go_with_every_job(client):
     search = drop_ins.GridSearchCV(SVC(), {"C": [1]}, job_options={"labels": {"team": "a"}, "cache": "off"}, cv=3)
     search.fit(X, Y)
