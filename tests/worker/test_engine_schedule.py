@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import ErrorDetail
 from flaregate_wire.planning import plan
+from flaregate_wire.planning.families import every_family, grow, lone_family
 from worker_image.engine.batches import batch_size
-from worker_image.engine.families import every_family, grow, lone_family
 from worker_image.engine.schedule import LOSSES, Load, Schedule, Verdict
 from worker_image.engine.tasks import Cut, Done, Loss, Report
 

@@ -14,10 +14,11 @@ from sklearn.preprocessing import StandardScaler
 
 from flaregate.pipelines import Pipeline
 from flaregate_wire.planning import Step
+from flaregate_wire.planning.families import Member
 from flaregate_wire.states import Reason
 from tests.conftest import until
 from worker_image.engine.prepare import JobFailed, Summary
-from worker_image.engine.tasks import ALL_ROWS, Cut, Done, Member, Report, Task
+from worker_image.engine.tasks import ALL_ROWS, Cut, Done, Report, Task
 from worker_image.process_runner.handover import HandoverRunner
 
 ALL = Cut(fold=ALL_ROWS)

@@ -17,12 +17,13 @@ from flaregate.payload import load
 from flaregate.pipelines import Pipeline
 from flaregate_wire.definitions import Needs
 from flaregate_wire.planning import plan
+from flaregate_wire.planning.families import Member
 from tests.conftest import until
 from tests.worker.engine_runs import submitted
 from worker_image.engine.prepare import JobFailed
 from worker_image.engine.runner import SaveFailed, StatesLost
 from worker_image.engine.session import Context
-from worker_image.engine.tasks import ALL_ROWS, Cut, Loss, Member, Task
+from worker_image.engine.tasks import ALL_ROWS, Cut, Loss, Task
 from worker_image.process_runner.nursery import Ends, Zygote
 from worker_image.process_runner.runner import ProcessRunner
 

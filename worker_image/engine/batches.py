@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from worker_image.engine.tasks import Member
+from flaregate_wire.planning.families import Member
 
 BATCH_SECONDS = 0.1
 """What a batch should take."""

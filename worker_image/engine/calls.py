@@ -14,12 +14,13 @@ from flaregate.running import as_candidate, settle
 from flaregate.values import encode_value
 from flaregate_wire.definitions import Action, JoinNode, ModelNode
 from flaregate_wire.planning import Step
+from flaregate_wire.planning.families import Member
 from worker_image.engine.cell_log import labelled
 from worker_image.engine.rows import Parts, frozen
 from worker_image.engine.running import Stopwatch, Watched, on_rows, watched
 from worker_image.engine.scores import SCORE, score, stand_in
 from worker_image.engine.session import Session
-from worker_image.engine.tasks import Member, Piece, Report, Task
+from worker_image.engine.tasks import Piece, Report, Task
 
 SETTLE_SECONDS = 600.0
 """How long a cell may wait until what it has left is kept; then its outcome is told before."""

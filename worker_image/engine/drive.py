@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from flaregate_wire.events import ErrorDetail
+from flaregate_wire.planning.families import Member
 from worker_image.engine.runner import Runner
 from worker_image.engine.schedule import Load, Schedule, Verdict
-from worker_image.engine.tasks import Cut, Done, Member, Report, Task
+from worker_image.engine.tasks import Cut, Done, Report, Task
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from flaregate_wire.definitions import FOLDED, Action, Sample
 from flaregate_wire.events import ErrorDetail, OutcomeEvent
 from flaregate_wire.jobs import Result, Stats
 from flaregate_wire.planning import Plan, plan
+from flaregate_wire.planning.families import Forest, every_family, grow
 from flaregate_wire.states import Reason
 from worker_image.engine.choosing import rows_of
-from worker_image.engine.families import Forest, every_family, grow
 from worker_image.engine.gather import Gather
 from worker_image.engine.halving import CannotHalve, best_of, round_definition, rounds, survivors
 from worker_image.engine.mapping import Mapped

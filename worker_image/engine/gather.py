@@ -8,13 +8,13 @@ from flaregate.fitted_file import MEDIA_TYPE
 from flaregate_wire.definitions import Action
 from flaregate_wire.events import ErrorDetail, OutcomeEvent
 from flaregate_wire.planning import Step
-from worker_image.engine.families import Forest
+from flaregate_wire.planning.families import Forest, Member
 from worker_image.engine.outcomes import Tally, plain
 from worker_image.engine.recall import Recall
 from worker_image.engine.run import Run
 from worker_image.engine.runner import SaveFailed, StatesLost
 from worker_image.engine.schedule import Load
-from worker_image.engine.tasks import Cut, Member, Report, Task
+from worker_image.engine.tasks import Cut, Report, Task
 from worker_image.work import LocalArtifact
 
 

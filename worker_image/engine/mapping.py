@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from flaregate_wire.planning import Step
+from flaregate_wire.planning.families import Member, every_family, grow
 from worker_image.engine.drive import IN_FLIGHT_A_SLOT, PAUSE_SECONDS
-from worker_image.engine.families import every_family, grow
 from worker_image.engine.gather import Gather
 from worker_image.engine.outcomes import Tally
 from worker_image.engine.recall import Recall
 from worker_image.engine.run import Run
 from worker_image.engine.schedule import LOSSES, loss_error
-from worker_image.engine.tasks import Cut, Done, Loss, Member, Report, Task
+from worker_image.engine.tasks import Cut, Done, Loss, Report, Task
 
 BLOCK_SECONDS = 0.5
 """What a block should take: long against its overhead, short against a person's patience."""

@@ -18,8 +18,8 @@ from flaregate_wire.definitions import FOLDED, Action, JobDefinition, JoinNode, 
 from flaregate_wire.digests import digest
 from flaregate_wire.events import WarningDetail
 from flaregate_wire.planning import Plan, Step, scoring_identity
+from flaregate_wire.planning.families import Family, Forest, Unit
 from worker_image.cache import Cache, Entry
-from worker_image.engine.families import Family, Forest, Unit
 from worker_image.engine.prepare import Summary
 from worker_image.engine.schedule import Load
 from worker_image.engine.tasks import ALL_ROWS, Cut, Key, Report

@@ -7,12 +7,12 @@ from time import monotonic
 from flaregate.fitted_file import MEDIA_TYPE
 from flaregate_wire.events import ErrorDetail
 from flaregate_wire.planning import Plan
-from worker_image.engine.families import grow, lone_family
+from flaregate_wire.planning.families import Member, grow, lone_family
 from worker_image.engine.recall import Recall
 from worker_image.engine.run import Run
 from worker_image.engine.runner import SaveFailed, StatesLost
 from worker_image.engine.schedule import Load, Schedule
-from worker_image.engine.tasks import Cut, Member, Report, Task
+from worker_image.engine.tasks import Cut, Report, Task
 from worker_image.work import LocalArtifact
 
 SAVES = 3

@@ -15,9 +15,9 @@ from typing import Protocol
 from flaregate_wire.definitions import JoinNode, ModelNode, Needs
 from flaregate_wire.events import ErrorDetail
 from flaregate_wire.planning import Plan
+from flaregate_wire.planning.families import Family, Forest, Member, Unit
 from worker_image.engine.batches import Batches, batch_size
-from worker_image.engine.families import Family, Forest, Unit
-from worker_image.engine.tasks import ALL_ROWS, Cut, Done, Key, Loss, Member, Report, Task
+from worker_image.engine.tasks import ALL_ROWS, Cut, Done, Key, Loss, Report, Task
 
 LOSSES = 5
 """A task that was lost with its machine more often is given up."""

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from flaregate_wire.definitions import Needs
 from flaregate_wire.events import ErrorDetail, WarningDetail
 from flaregate_wire.planning import Step
+from flaregate_wire.planning.families import Member
 
 ALL_ROWS = -1
 """The number of the "fold" that trains on every row and tests on none."""
@@ -27,14 +28,6 @@ class Cut(NamedTuple):
 
 Key = tuple[str, Cut]
 """What one step made of one cut: (digest of the step, cut)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One leaf in one setting, and the candidates that end in it."""
-
-    step: Step
-    candidates: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from flaregate_wire.digests import canonical
-from flaregate_wire.planning import Plan, Step
+from flaregate_wire.planning.plan import Plan, Step
 from flaregate_wire.values import identity
-from worker_image.engine.tasks import Member
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One leaf in one setting, and the candidates that end in it."""
+
+    step: Step
+    candidates: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
