@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import flaregate as fg
 from benchmarks import harness
@@ -10,9 +11,10 @@ from benchmarks.work import new_client
 
 ABOUT = (
     "Seconds since a job of one candidate was queued at an open embedded gateway whose heads do not wait for another "
-    "job, by phase, containers included; bare: in a new Python process."
+    "job, by phase, containers included; ray_ready: of a job that works until Ray is there. Bare: in a new Python "
+    "process."
 )
-PHASES = ("launched", "booted", "inputs_ready", "ray_ready", "first_task", "first_outcome", "committed", "gone")
+PHASES = ("launched", "booted", "inputs_ready", "first_task", "first_outcome", "committed", "gone")
 BARE = """
 import time
 start = time.perf_counter()
@@ -48,10 +50,27 @@ def trivial(client: fg.Client) -> dict[str, float]:
     return row | {"teardown": row["gone"] - row["committed"]}
 
 
-def run(name: str) -> None:
+def rest(cell: int) -> int:
+    """A cell of a sweep that lasts until Ray is there."""
+    time.sleep(0.5)
+    return cell
+
+
+def cluster(client: fg.Client) -> dict[str, float]:
+    """Seconds from the submission of a job that lasts until Ray can be used; then it is cancelled."""
+    job = client.sweep(rest, axes={"cell": list(range(500))}, cache="off")
+    for event in job.events():
+        if event.type == "attempt" and event.phase == "ray_ready":
+            break
+    job.cancel()
+    times = job.wait().timeline
+    return {"ray_ready": (times["ray_ready"] - times["queued"]).total_seconds()}
+
+
+def run(name: str, pairs: int = harness.PAIRS) -> None:
     """Measure pairs of both."""
     with new_client(warm=0) as client:
-        rows = [bare() | trivial(client) for _ in range(harness.PAIRS)]
+        rows = [bare() | trivial(client) | cluster(client) for _ in range(pairs)]
     told = [
         Claim("Ray ready, against bare ray.init without dashboard", "ray_ready", "bare_ready", "at most", 1.4, 1.1),
         Claim("first outcome, against the first task of bare ray.init", "first_outcome", "bare_first_task", "at most"),
