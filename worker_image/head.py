@@ -50,13 +50,10 @@ class Head:
         self._container.reached("booted")
         try:
             finished = await self._work()
-            await self._passing.settled()
         except StageInFailed as exc:
             finished = self._failure(Reason.STAGE_IN_FAILED, exc)
         except RayBroken as exc:
             finished = self._failure(Reason.PLATFORM_ERROR, exc)
-        except (StoreRefused, GatewayAway, OSError) as exc:
-            finished = self._failure(Reason.COMMIT_FAILED, exc)
         manifest = await self._manifest(finished)
         await (self.end(grace=0) if self.kept is None else self._settle())
         return manifest.model_copy(update={"log_tail": self._container.log.tail()})
@@ -94,7 +91,7 @@ class Head:
             while True:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if outcome in done:
-                    return outcome.result()
+                    return self._judged(outcome.result())
                 for task in done:
                     task.result()
         finally:
@@ -136,6 +133,12 @@ class Head:
             await processes.driver.tell(RayReady(address=address))
         await processes.break_down()
 
+    def _judged(self, finished: Finished) -> Finished:
+        """A driver that broke is not kept for another job."""
+        if finished.reason is Reason.PLATFORM_ERROR:
+            self.warm = 0.0
+        return finished
+
     def _failure(self, reason: Reason, exc: Exception) -> Finished:
         """A failure of what the job stands on; nothing of it is kept for another one."""
         self.warm = 0.0
@@ -144,12 +147,14 @@ class Head:
     async def _manifest(self, finished: Finished) -> Manifest:
         container = self._container
         try:
+            await self._passing.settled()
             artifacts = [
                 await put_artifact(container.link, artifact, patience=container.order.lease)
                 for artifact in finished.artifacts
             ]
         except (StoreRefused, GatewayAway, OSError) as exc:
-            finished, artifacts = self._failure(Reason.COMMIT_FAILED, exc), []
+            failed = self._failure(Reason.COMMIT_FAILED, exc)
+            finished, artifacts = failed if finished.succeeded else finished, []
         return Manifest(
             boot=container.link.boot,
             succeeded=finished.succeeded,

@@ -167,7 +167,7 @@ def test_tasks_that_have_not_begun_go_over_and_the_others_end_where_they_are(bot
     assert [task.number for task in first.running] == [1, 2]
     go_over(runner, second)
     assert second.inherited == "rows"
-    assert (first.queue, runner.idle_workers()) == ([], (7,))
+    assert (first.queue, runner.idle_workers()) == ([], ()), "no worker is idle while a task waits"
     assert [task.number for task in second.running] == [3, 4], "of four CPUs two are still the first's"
     runner.submit(above(6, "d6"))
     assert len(second.running) == 2
@@ -175,12 +175,13 @@ def test_tasks_that_have_not_begun_go_over_and_the_others_end_where_they_are(bot
     assert [done.task.number for done in runner.wait()] == [1]
     runner.wait(0)
     assert [task.number for task in second.running] == [3, 4, 5]
+    assert runner.idle_workers() == ()
     first.finish(2)
     second.finish(3)
     assert {done.task.number: done.host for done in runner.wait()} == {2: "first", 3: "second"}
     runner.wait(0)
     assert [task.number for task in second.running] == [4, 5, 6]
-    assert runner.name == "second"
+    assert (runner.name, runner.idle_workers()) == ("second", (7,))
 
 
 def test_what_the_first_holds_is_given_to_tasks_of_the_second_once(both, tmp_path):

@@ -109,7 +109,7 @@ class HandoverRunner:
         return self._first.slots() if self._second is None else self._second.slots()
 
     def idle_workers(self) -> tuple[int, ...]:
-        return () if self._second is None else self._second.idle_workers()
+        return () if self._second is None or self._waiting else self._second.idle_workers()
 
     def prepare(self, context: Context, files: Mapping[str, str]) -> Summary:
         summary = self._first.prepare(context, files)
