@@ -1,4 +1,4 @@
-"""Every runner gives scikit-learn's numbers: SequentialRunner, and RayRunner on real Ray."""
+"""Every runner gives scikit-learn's numbers: SequentialRunner, ProcessRunner, and RayRunner on real Ray."""
 
 import math
 import os
@@ -39,6 +39,8 @@ from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.states import Reason
 from tests.worker.engine_runs import ray_nodes, run, run_work, work_of
 from worker_image.engine.runner import SequentialRunner
+from worker_image.process_runner.nursery import Zygote
+from worker_image.process_runner.runner import ProcessRunner
 from worker_image.ray_runner import RayRunner, connect, disconnect
 
 RNG = np.random.RandomState(0)
@@ -53,16 +55,30 @@ def connection():
             disconnect()
 
 
-@pytest.fixture(params=["sequential", "ray"])
+@pytest.fixture(scope="module")
+def processes():
+    zygote = Zygote.start()
+    runner = ProcessRunner(zygote, slots=2)
+    yield runner
+    runner.close()
+    zygote.close()
+
+
+@pytest.fixture(params=["sequential", "process", "ray"])
 def runner(request):
     if request.param == "sequential":
         return SequentialRunner()
+    if request.param == "process":
+        return request.getfixturevalue("processes")
     return RayRunner(request.getfixturevalue("connection"))
 
 
-@pytest.fixture
-def ray_runner(connection):
-    return RayRunner(connection)
+@pytest.fixture(params=["process", "ray"])
+def apart(request):
+    """Runners whose tasks run in processes of their own."""
+    if request.param == "process":
+        return request.getfixturevalue("processes")
+    return RayRunner(request.getfixturevalue("connection"))
 
 
 @pytest.fixture(scope="module")
@@ -558,9 +574,9 @@ class Deadly(BaseEstimator):
         return 1.0
 
 
-def test_a_candidate_that_kills_its_process_gets_the_error_alone(ray_runner, tmp_path, iris):
+def test_a_candidate_that_kills_its_process_gets_the_error_alone(apart, tmp_path, iris):
     axes = {"deadly__how": ["not", "exit", "fine", "kill", "well"]}
-    ran = run(ray_runner, chain(("deadly", Deadly(str(tmp_path)))), tmp_path, X=iris[0], y=iris[1], axes=axes, cv=2)
+    ran = run(apart, chain(("deadly", Deadly(str(tmp_path)))), tmp_path, X=iris[0], y=iris[1], axes=axes, cv=2)
     assert [outcome.error and outcome.error.type for outcome in ran.outcomes] == [
         None, "WorkerDied", None, "WorkerDied", None,
     ]  # fmt: skip
@@ -569,18 +585,18 @@ def test_a_candidate_that_kills_its_process_gets_the_error_alone(ray_runner, tmp
     assert len((tmp_path / "exit.marks").read_text()) == 2
 
 
-def test_many_short_candidates_travel_together(ray_runner, tmp_path, iris):
+def test_many_short_candidates_travel_together(apart, tmp_path, iris):
     X, y = iris
     depths = list(range(1, 101))
     pipe = chain(("scale", StandardScaler()), ("tree", DecisionTreeClassifier(random_state=0)))
-    ran = run(ray_runner, pipe, tmp_path, X=X, y=y, axes={"tree__max_depth": depths}, cv=5, refit=False)
+    ran = run(apart, pipe, tmp_path, X=X, y=y, axes={"tree__max_depth": depths}, cv=5, refit=False)
     assert ran.result.stats.fits == {"scale": 5, "tree": 500}
     assert ran.result.stats.tasks < 150
     few = [cross_val_score(DecisionTreeClassifier(random_state=0, max_depth=d), X, y, cv=5) for d in (1, 3)]
     np.testing.assert_allclose([ran.scores()[0], ran.scores()[2]], few, rtol=1e-12)
 
 
-def test_branches_start_when_their_inputs_are_there(ray_runner, tmp_path, iris):
+def test_branches_start_when_their_inputs_are_there(apart, tmp_path, iris):
     def wait(X, seconds):
         time.sleep(seconds)
         return X
@@ -591,9 +607,9 @@ def test_branches_start_when_their_inputs_are_there(ray_runner, tmp_path, iris):
         before = pipe.node(f"{name}1", partial_wait(wait, first))
         ends.append(pipe.node(f"{name}2", partial_wait(wait, second), after=before))
     pipe.node("nb", GaussianNB(), after=pipe.join("both", ends))
-    run(ray_runner, chain(("nb", GaussianNB())), tmp_path, X=iris[0], y=iris[1])
+    run(apart, chain(("nb", GaussianNB())), tmp_path, X=iris[0], y=iris[1])
     begin = time.monotonic()
-    run(ray_runner, pipe, tmp_path, X=iris[0], y=iris[1])
+    run(apart, pipe, tmp_path, X=iris[0], y=iris[1])
     assert time.monotonic() - begin < 1.2 + 0.5
 
 
