@@ -9,7 +9,7 @@ from flaregate.testing import InProcessClient
 from tests.conftest import ROOT
 from worker_image.in_process import in_process
 
-PAGES = ("tutorial/first-sweep.md", "howto/searches.md", "howto/apply.md", "howto/map.md")
+PAGES = ("tutorial/first-sweep.md", "howto/searches.md", "howto/apply.md", "howto/map.md", "howto/dropins.md")
 _BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 

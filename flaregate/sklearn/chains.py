@@ -41,6 +41,13 @@ class Nodes:
             last = pipe.node(node, step, after=last)
         return pipe
 
+    def fitted(self, estimator: Any, states: Mapping[str, Any]) -> Any:
+        """The estimator, not fitted yet, with what its nodes are when fitted."""
+        if self.whole:
+            return states[WHOLE]
+        estimator.steps = [(name, states.get(name, step)) for name, step in estimator.steps]
+        return estimator
+
 
 def whole(estimator: Any) -> Nodes:
     """One node."""

@@ -7,6 +7,7 @@ failed, and why, is told in scikit-learn's words.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from numbers import Number
 from typing import Any
 
@@ -16,7 +17,7 @@ from sklearn.utils import get_tags
 
 from flaregate.outcomes import Outcome
 from flaregate.sklearn.callbacks import around
-from flaregate.sklearn.calls import Call, Evaluate
+from flaregate.sklearn.calls import Call
 from flaregate.sklearn.chains import Nodes, nodes_of
 from flaregate.sklearn.jobs import Jobs
 from flaregate.sklearn.raising import raised
@@ -29,18 +30,54 @@ _LOST = frozenset({"WorkerDied", "TaskTimedOut"})
 """Errors of a process, not of the code in it: for scikit-learn a fit that failed."""
 
 
-def evaluator(jobs: Jobs) -> Evaluate:
-    """What evaluates scikit-learn's calls by jobs."""
+@dataclass(slots=True)
+class Evaluator:
+    """Evaluates scikit-learn's calls by jobs."""
 
-    def evaluate(calls: Sequence[Call]) -> Sequence[Any]:
+    jobs: Jobs
+    refit: bool | str = False
+    """Whether a search fits on all rows what it finds best: True, or the name of the scorer that chooses."""
+    _rounds: list[tuple[Sequence[Outcome], Nodes]] = field(default_factory=list)
+    """Of searches, in their order."""
+
+    def __call__(self, calls: Sequence[Call]) -> Sequence[Any]:
+        """What the calls give, in their order."""
         evaluation = evaluation_of(calls)
         way = _as_search(evaluation)
         with around(calls):
-            results = _swept(jobs, evaluation) if way is None else _searched(jobs, evaluation, *way)
+            results = _swept(self.jobs, evaluation) if way is None else self._searched(evaluation, *way)
         tell(evaluation, results)
         return results
 
-    return evaluate
+    def _searched(self, evaluation: Evaluation, nodes: Nodes, scoring: Any) -> Sequence[Any]:
+        named = isinstance(scoring, Mapping)
+        refit = self.refit if named == isinstance(self.refit, str) else False
+        outcomes = self.jobs.search(evaluation, nodes, scoring, refit=refit)
+        self._rounds.append((outcomes, nodes))
+        failed = [place for place, outcome in enumerate(outcomes) if outcome.error is not None]
+        if failed and evaluation.rest["error_score"] == _RAISE:
+            raise raised(outcomes[failed[0]].error)  # type: ignore[arg-type]  # it has one
+        again = iter(_swept(self.jobs, evaluation.only(failed)) if failed else ())
+        return [
+            next(again) if outcomes[candidate].error else _scored(evaluation, outcomes[candidate], fold)
+            for candidate, fold in evaluation.pairs()
+        ]
+
+    def fitted(self, place: int, estimator: Any, X: Any, y: Any, params: Mapping[str, Any]) -> Any:  # noqa: N803
+        """The candidate at a place, fitted on all rows: by the only search, if that found it best, or by a further job.
+
+        Args:
+            place: The candidate's number.
+            estimator: The same with its parameters, not fitted.
+            X: All rows.
+            y: Their targets.
+            params: What `fit` gets beside them.
+        """
+        if self.refit and len(self._rounds) == 1:
+            ((outcomes, nodes),) = self._rounds
+            if outcomes[place].artifact is not None:
+                return nodes.fitted(estimator, outcomes[place].pipeline().named_nodes)
+        return self.jobs.fit(estimator, X, y, params)
 
 
 def _as_search(evaluation: Evaluation) -> tuple[Nodes, Any] | None:
@@ -66,18 +103,6 @@ def _plain(evaluation: Evaluation) -> bool:
         and not get_tags(evaluation.estimator).input_tags.pairwise
         and all(len(train) and len(test) for train, test in evaluation.folds)
     )
-
-
-def _searched(jobs: Jobs, evaluation: Evaluation, nodes: Nodes, scoring: Any) -> Sequence[Any]:
-    outcomes = jobs.search(evaluation, nodes, scoring)
-    failed = [place for place, outcome in enumerate(outcomes) if outcome.error is not None]
-    if failed and evaluation.rest["error_score"] == _RAISE:
-        raise raised(outcomes[failed[0]].error)  # type: ignore[arg-type]  # it has one
-    again = iter(_swept(jobs, evaluation.only(failed)) if failed else ())
-    return [
-        next(again) if outcomes[candidate].error else _scored(evaluation, outcomes[candidate], fold)
-        for candidate, fold in evaluation.pairs()
-    ]
 
 
 def _scored(evaluation: Evaluation, outcome: Outcome, fold: int) -> dict[str, Any]:

@@ -38,8 +38,8 @@ class Jobs:
     client: JobClient
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def search(self, evaluation: Evaluation, nodes: Nodes, scoring: Any) -> Sequence[Outcome]:
-        """An outcome for each candidate."""
+    def search(self, evaluation: Evaluation, nodes: Nodes, scoring: Any, *, refit: bool | str) -> Sequence[Outcome]:
+        """An outcome for each candidate; with `refit` the best one is fitted on all rows."""
         rest = evaluation.rest
         made = self._prepared(
             nodes.pipeline(_name(evaluation.estimator)),
@@ -49,7 +49,7 @@ class Jobs:
             cv=evaluation.folds,
             scoring=scoring,
             fit_params=nodes.by_node(rest["fit_params"] or {}),
-            refit=False,
+            refit=refit,
             return_train_score=rest["return_train_score"],
             error_score=rest["error_score"],
         )
@@ -99,18 +99,18 @@ class Jobs:
         return prepare(pipe, JobOptions(**{**self.options, **own}))
 
     def _outcomes(self, submission: Submission, count: int) -> Sequence[Outcome]:
-        """All of them, those of failed fits too; raises the error of a fit that ended the job."""
+        """All of them, those of failed fits too; raises the error of a fit where that ended the job."""
         try:
             return self.client.send(submission).result().outcomes
         except JobFailed as failure:
             outcomes: Sequence[Outcome] = failure.result.outcomes
-            errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-            if not errors or failure.reason != Reason.USER_ERROR:
-                raise
-            if len(outcomes) < count:
-                raise raised(errors[0]) from failure
-            warn_once(failure.result)
-            return outcomes
+            error = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
+            if failure.reason == Reason.USER_ERROR and len(outcomes) == count:  # every fit failed, or the refit
+                warn_once(failure.result)
+                return outcomes
+            if failure.reason == Reason.USER_ERROR and error is not None:
+                raise raised(error) from failure
+            raise
 
 
 def _name(estimator: Any) -> str:

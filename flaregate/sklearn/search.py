@@ -7,11 +7,12 @@ from typing import Any
 from sklearn import model_selection
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - it is what imports them
 from sklearn.model_selection._search import BaseSearchCV
+from sklearn.model_selection._search_successive_halving import BaseSuccessiveHalving
 
 from flaregate.sklearn.arguments import DOCUMENTED, extended, jobs_of
 from flaregate.sklearn.calls import calls_to
-from flaregate.sklearn.evaluating import evaluator
-from flaregate.sklearn.jobs import JobClient, Jobs
+from flaregate.sklearn.evaluating import Evaluator
+from flaregate.sklearn.jobs import JobClient
 
 _BEST = "best_estimator_"
 
@@ -23,14 +24,16 @@ class _JobSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no typ
     job_options: Mapping[str, Any] | None
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Any:  # noqa: N803 - scikit-learn's name
-        """Evaluate all candidates, one job for each set that scikit-learn asks for, and refit the best by another.
+        """Evaluate all candidates by jobs, one for each set that scikit-learn asks for, and refit the best.
 
         Arguments, attributes, errors and warnings are scikit-learn's.
         """
         jobs = jobs_of(self.client, self.job_options)
         if jobs is None:
             return super().fit(X, y, **params)
-        with self._fitting(jobs), calls_to(evaluator(jobs)):
+        known = isinstance(self.refit, bool | str) and not isinstance(self, BaseSuccessiveHalving)
+        evaluator = Evaluator(jobs, self.refit if known else False)
+        with self._fitting(evaluator), calls_to(evaluator):
             return super().fit(X, y, **params)
 
     @property
@@ -44,20 +47,20 @@ class _JobSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no typ
 
     @best_estimator_.setter
     def best_estimator_(self, estimator: Any) -> None:
-        jobs = self.__dict__.get("_jobs")
-        self.__dict__[_BEST] = estimator if jobs is None else _Unfitted(self, estimator, jobs)
+        evaluator = self.__dict__.get("_evaluator")
+        self.__dict__[_BEST] = estimator if evaluator is None else _Unfitted(self, estimator, evaluator)
 
     @best_estimator_.deleter
     def best_estimator_(self) -> None:
         del self.__dict__[_BEST]
 
     @contextmanager
-    def _fitting(self, jobs: Jobs) -> Iterator[None]:
-        self._jobs = jobs
+    def _fitting(self, evaluator: Evaluator) -> Iterator[None]:
+        self._evaluator = evaluator
         try:
             yield
         finally:
-            del self._jobs
+            del self._evaluator
             if isinstance(self.__dict__.get(_BEST), _Unfitted):
                 del self.best_estimator_
 
@@ -70,16 +73,17 @@ class _JobSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no typ
 
 
 class _Unfitted:
-    """Stands for the best estimator while scikit-learn's `fit` is about to fit it: the fit is a job."""
+    """Stands for the best estimator while scikit-learn's `fit` is about to fit it: that is done by jobs."""
 
-    def __init__(self, search: _JobSearch, estimator: Any, jobs: Jobs) -> None:
+    def __init__(self, search: _JobSearch, estimator: Any, evaluator: Evaluator) -> None:
         self._search = search
         self._estimator = estimator
-        self._jobs = jobs
+        self._evaluator = evaluator
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> None:  # noqa: N803
         """Fit it, and put it in its place."""
-        self._search.__dict__[_BEST] = self._jobs.fit(self._estimator, X, y, params)
+        search = self._search
+        search.__dict__[_BEST] = self._evaluator.fitted(search.best_index_, self._estimator, X, y, params)
 
 
 def _by_jobs(search: Any) -> Any:

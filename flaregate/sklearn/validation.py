@@ -8,7 +8,7 @@ from sklearn import model_selection
 
 from flaregate.sklearn.arguments import DOCUMENTED, extended, jobs_of
 from flaregate.sklearn.calls import calls_to
-from flaregate.sklearn.evaluating import evaluator
+from flaregate.sklearn.evaluating import Evaluator
 
 
 def _by_jobs(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -17,7 +17,7 @@ def _by_jobs(function: Callable[..., Any]) -> Callable[..., Any]:
         jobs = jobs_of(client, job_options)
         if jobs is None:
             return function(*args, **given)
-        with calls_to(evaluator(jobs)):
+        with calls_to(Evaluator(jobs)):
             return function(*args, **given)
 
     made = cast("Any", called)
