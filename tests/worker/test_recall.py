@@ -4,9 +4,11 @@ import shutil
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
@@ -146,6 +148,53 @@ def test_other_data_folds_scorers_and_weights_are_other_results(job, change):
     options = {"X": X, "y": Y, "axes": AXES, "cv": 3, "refit": False}
     job(chain(*SEARCH), **options)
     assert job(chain(*SEARCH), **{**options, **change}).result.stats.fits["logistic"] > 0
+
+
+GROUPS = np.arange(len(Y)) % 5
+SHUFFLE = ShuffleSplit(2, random_state=0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"cv": KFold(3)}, {"cv": StratifiedKFold(3)}),
+        ({"cv": GroupKFold(3), "groups": GROUPS}, {"cv": GroupKFold(3), "groups": np.sort(GROUPS)}),
+        ({"cv": 3, "y": Y}, {"cv": 3, "y": np.roll(Y, 1)}),
+        ({"cv": KFold(3)}, {"cv": KFold(3, shuffle=True, random_state=0)}),
+    ],
+    ids=["splitter", "groups", "y", "shuffle"],
+)
+def test_a_stored_part_is_never_read_by_other_folds(job, one, other, monkeypatch):
+    monkeypatch.setattr(recall, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(recall, "BYTES_A_SECOND", 1e12)
+    rest = {"X": X, "y": Y, "axes": AXES, "refit": False}
+    job(chain(*SEARCH), **rest | one)
+    ran = job(chain(*SEARCH), **rest | other)
+    assert ran.result.stats.fits == {"scale": 3, "pca": 6, "logistic": 12}
+    assert ran.scores() == job(chain(*SEARCH), **rest | other, cache="off").scores()
+
+
+def test_a_shuffle_without_a_seed_is_another_one_in_each_job(tmp_path, shelves):
+    def cut(name):
+        work = submitted(chain(*SEARCH), tmp_path / name, X=X, y=Y, cv=SHUFFLE, action="cross_validate")
+        cv = work.definition.cv.model_copy(update={"params": {"n_splits": 2}})
+        work = work.model_copy(update={"definition": work.definition.model_copy(update={"cv": cv})})
+        return run_work(SequentialRunner(), work, cache=lambda: shelves, job=name)
+
+    cut("job-1")
+    assert cut("job-2").result.stats.fits == {"scale": 2, "pca": 2, "logistic": 2}
+
+
+def test_weights_that_are_routed_to_a_step_are_part_of_what_it_gives(job, monkeypatch):
+    monkeypatch.setattr(recall, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(recall, "BYTES_A_SECOND", 1e12)
+    with config_context(enable_metadata_routing=True):
+        scale = StandardScaler().set_fit_request(sample_weight=True)
+        logistic = LogisticRegression().set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
+        pipe = chain(("scale", scale), ("logistic", logistic))
+        options = {"X": X, "y": Y, "cv": 3, "action": "cross_validate"}
+        job(pipe, **options, sample_weight=np.ones(len(Y)))
+        assert job(pipe, **options, sample_weight=np.arange(1.0, len(Y) + 1)).result.stats.fits["scale"] == 3
 
 
 def test_off_asks_for_nothing_and_errors_are_not_kept(job, shelves):

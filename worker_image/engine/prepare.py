@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import JsonValue
 from sklearn.base import is_classifier
 from sklearn.metrics._scorer import _BaseScorer
 from sklearn.model_selection import check_cv
@@ -30,9 +31,9 @@ from flaregate_wire.definitions import (
     ModelNode,
     Splits,
 )
-from flaregate_wire.digests import digest
 from flaregate_wire.planning import Setting, paths
 from flaregate_wire.planning.checks import suggestion
+from flaregate_wire.planning.naming import RowNames, content, inputs_of, row_names
 from flaregate_wire.states import Reason
 from worker_image.engine.drawing import drawing
 from worker_image.engine.rows import Source
@@ -56,11 +57,8 @@ class SourceSummary:
     rows: int
     folds: int
     name: str | None = None
-    digest: str = ""
-    """Of its rows and targets; empty where nothing is to be found again."""
-    weighted: str = ""
-    """The same with `sample_weight`."""
-    fold_digests: tuple[str, ...] = ()
+    names: RowNames | None = None
+    """In the cache; None where nothing is to be found again."""
     classes: int = 1
     """Distinct targets where every path ends in a classifier, else 1."""
 
@@ -90,7 +88,7 @@ def prepare(context: Context, files: Mapping[str, str]) -> tuple[Data, Summary]:
     with session.configured():
         check_nodes(session)
         sources = tuple(_with_folds(session, files, source, groups) for source, groups in loaded)
-        summaries = tuple(_summary(session, source) for source in sources)
+        summaries = tuple(_summary(session, number, source) for number, source in enumerate(sources))
         drawn = drawing(session, sources) if definition.cache != "off" else frozenset()
         whole = _wants_whole(session)
     return Data(sources, whole, _seed(definition)), Summary(summaries, drawn)
@@ -155,16 +153,28 @@ def _with_folds(session: Session, files: Mapping[str, str], source: Source, grou
     return Source(source.X, source.y, source.weights, folds, source.name)
 
 
-def _summary(session: Session, source: Source) -> SourceSummary:
+def _summary(session: Session, number: int, source: Source) -> SourceSummary:
     definition = session.context.definition
     classes = 1
     if definition.halving is not None and source.y is not None and _classifies(session, definition):
         classes = len(np.unique(source.y))
-    if definition.cache == "off":
-        return SourceSummary(source.rows, len(source.folds), source.name, classes=classes)
-    given = [None if rows is None else encode_data(rows).sha256 for rows in (source.X, source.y, source.weights)]
-    folds = tuple(encode_splits([fold]).sha256 for fold in source.folds)
-    return SourceSummary(source.rows, len(folds), source.name, digest(given[:2]), digest(given), folds, classes)
+    names = None if definition.cache == "off" else _names(definition, number, source)
+    return SourceSummary(source.rows, len(source.folds), source.name, names, classes)
+
+
+def _names(definition: JobDefinition, number: int, source: Source) -> RowNames:
+    """Staged inputs are known by their sums already; what was loaded here is known by its content."""
+    rows = {"X": source.X, "y": source.y, "sample_weight": source.weights}
+    given = {name: one for name, one in inputs_of(definition, number).items() if name in rows}
+    contents = {name: _content(one, rows[name]) for name, one in given.items()}
+    return row_names(contents, [encode_splits([fold]).sha256 for fold in source.folds])
+
+
+def _content(given: Input, rows: Any) -> JsonValue:
+    if isinstance(given, Blob):
+        return content(given.media_type, given.blob)
+    found = encode_data(rows)
+    return content(found.media_type, found.sha256)
 
 
 def _seed(definition: JobDefinition) -> int | None:

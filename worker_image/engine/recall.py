@@ -14,10 +14,11 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from flaregate_wire.definitions import FOLDED, Action, JobDefinition, JoinNode, ModelNode
+from flaregate.versions import here
+from flaregate_wire.definitions import FOLDED, Action
 from flaregate_wire.digests import digest
 from flaregate_wire.events import WarningDetail
-from flaregate_wire.planning import Plan, Step, scoring_identity
+from flaregate_wire.planning import Plan, Step, naming
 from flaregate_wire.planning.families import Family, Forest, Unit
 from worker_image.cache import Cache, Entry
 from worker_image.engine.prepare import Summary
@@ -49,36 +50,52 @@ class Recall:
     _leaves: dict[tuple[str, Cut], dict[str, Report]] = field(default_factory=dict)
     """By (first leaf of a family, cut)."""
     _stored: dict[Key, Entry] = field(default_factory=dict)
-    _private: dict[str, bool] = field(default_factory=dict)
     _cost: dict[Key, float] = field(default_factory=dict)
-    _shelves: dict[tuple[str, tuple[str, ...], int], str] = field(default_factory=dict)
     _endings: dict[tuple[Cut, str], str] = field(default_factory=dict)
+    _rows: tuple[naming.RowNames, ...] = ()
     _purpose: str = ""
-    _secret: frozenset[str] = frozenset()
+    _shelves: naming.Shelves = field(init=False)
 
     def __post_init__(self) -> None:
         definition = self.plan.definition
-        self._purpose = _purpose(definition)
-        kept = definition.pipeline.nodes
-        private = {node.name for node in kept if not isinstance(node, JoinNode | ModelNode) and not node.cache}
-        self._secret = frozenset(private | (frozenset() if definition.unseeded else self.summary.drawing))
+        self._purpose = naming.purpose(definition)
+        self._rows = tuple(source.names for source in self.summary.sources if source.names is not None)
+        drawing = frozenset() if definition.unseeded else self.summary.drawing
+        self._shelves = naming.Shelves(self.plan, self._rows, naming.uncached(definition) | drawing, self.job)
 
     # What is known
 
     def look_up(self, forest: Forest, cuts: Iterable[Cut]) -> None:
         """Ask for everything that a run of this forest could use."""
         for step in (step for unit in forest.above.values() for step in unit.steps):
-            self._private[step.digest] = self._is_private(step)
+            self._shelves.learn(step)
+        wanted = self._wanted(forest, cuts)
+        if not wanted:
+            return
+        folds = self._folds()
+        found = self.cache.lookup([*wanted, *folds])
+        for shelf, places in wanted.items():
+            for what, cut in places:
+                self._know(what, cut, found.get(shelf, {}))
+        for shelf in folds.keys() - found.keys():
+            self.cache.keep(shelf, naming.FOLDS, {naming.FOLDS: list(folds[shelf])})
+        self._fetch_files()
+
+    def _wanted(self, forest: Forest, cuts: Iterable[Cut]) -> dict[str, list[tuple[Family | Unit, Cut]]]:
+        """By shelf: what may be there."""
         wanted: dict[str, list[tuple[Family | Unit, Cut]]] = {}
         for cut in filter(self._findable, cuts):
             for family in forest.families:
-                wanted.setdefault(self._leaf_shelf(family.leaf, cut), []).append((family, cut))
+                wanted.setdefault(self._shelves.leaf(family.leaf, cut.source), []).append((family, cut))
             for unit in forest.above.values():
-                wanted.setdefault(self._step_shelf(unit.steps[-1], cut), []).append((unit, cut))
-        for shelf, entries in (self.cache.lookup(list(wanted)) if wanted else {}).items():
-            for what, cut in wanted.get(shelf, ()):
-                self._know(what, cut, entries)
-        self._fetch_files()
+                wanted.setdefault(self._shelves.step(unit.steps[-1], cut.source), []).append((unit, cut))
+        return wanted
+
+    def _folds(self) -> dict[str, tuple[str, ...]]:
+        """By shelf: the digests of folds, for plans."""
+        definition, version = self.plan.definition, here().get("scikit-learn", "")
+        found = {naming.folds_shelf(definition, number, version): rows.folds for number, rows in enumerate(self._rows)}
+        return {shelf: folds for shelf, folds in found.items() if shelf is not None}
 
     def _know(self, what: Family | Unit, cut: Cut, entries: Mapping[str, Entry]) -> None:
         if isinstance(what, Family):
@@ -137,7 +154,7 @@ class Recall:
         """The report and the file of a pipeline that was fitted on all rows before."""
         if not self._findable(cut):
             return None
-        shelf = self._leaf_shelf(leaf, cut)
+        shelf = self._shelves.leaf(leaf, cut.source)
         entry = self.cache.lookup([shelf]).get(shelf, {}).get(self._key(leaf, cut, Action.FIT.value))
         report = None if entry is None or entry.blob is None else _decoded(entry.report)
         if entry is None or report is None:
@@ -155,7 +172,7 @@ class Recall:
         """The blocks of a map that are known, by their rows."""
         if not self._findable(cut):
             return {}
-        shelf = self._leaf_shelf(leaf, cut)
+        shelf = self._shelves.leaf(leaf, cut.source)
         known: dict[str, Report] = {}
         for key, entry in self.cache.lookup([shelf]).get(shelf, {}).items():
             name, _, rest = key.partition("/")
@@ -173,7 +190,7 @@ class Recall:
         """Keep what a leaf gave; `report` has the times and warnings of the steps above it too."""
         if report.error is None and not report.cached and self._findable(cut):
             purpose = Action.FIT.value if cut.fold == ALL_ROWS and self._fits else self._purpose
-            self.cache.keep(self._leaf_shelf(leaf, cut), self._key(leaf, cut, purpose), _encoded(report), file)
+            self.cache.keep(self._shelves.leaf(leaf, cut.source), self._key(leaf, cut, purpose), _encoded(report), file)
 
     @property
     def _fits(self) -> bool:
@@ -193,7 +210,7 @@ class Recall:
             return
         self._cost[key] = 0.0
         step = steps[-1]
-        self.cache.keep(self._step_shelf(step, key[1]), self._key(step, key[1], ""), {}, path)
+        self.cache.keep(self._shelves.step(step, key[1].source), self._key(step, key[1], ""), {}, path)
 
     # Names
 
@@ -201,27 +218,10 @@ class Recall:
         """Whether another run would cut the same rows."""
         halving = self.plan.definition.halving
         drawn = bool(cut.resources) and halving is not None and halving.random_state is None
-        return not drawn and self.plan.definition.cache != "off" and bool(self.summary.sources[cut.source].digest)
-
-    def _is_private(self, step: Step) -> bool:
-        """Whether only attempts of this job may use what the step gives: it draws, or something above it does."""
-        return step.node in self._secret or any(self._private.get(source, False) for source in step.inputs)
-
-    def _owner(self, step: Step) -> str:
-        return self.job if self._is_private(step) else ""
-
-    def _leaf_shelf(self, leaf: Step, cut: Cut) -> str:
-        place = (leaf.node, leaf.inputs, cut.source)
-        if place not in self._shelves:
-            node, source = self.plan.node_digest(leaf.node), self.summary.sources[cut.source].weighted
-            self._shelves[place] = digest(["leaf", node, list(leaf.inputs), source, self._owner(leaf)])
-        return self._shelves[place]
-
-    def _step_shelf(self, step: Step, cut: Cut) -> str:
-        return digest(["step", step.digest, self.summary.sources[cut.source].digest, self._owner(step)])
+        return not drawn and self.plan.definition.cache != "off" and bool(self._rows)
 
     def _key(self, step: Step, cut: Cut, purpose: str) -> str:
-        return f"{step.digest}/{self._ending(cut, purpose)}"
+        return naming.key(step.digest, self._ending(cut, purpose))
 
     def _ending(self, cut: Cut, purpose: str) -> str:
         if (cut, purpose) not in self._endings:
@@ -229,25 +229,15 @@ class Recall:
         return self._endings[cut, purpose]
 
     def _new_ending(self, cut: Cut, purpose: str) -> str:
-        folds = self.summary.sources[cut.source].fold_digests
-        fold = "all" if cut.fold == ALL_ROWS else folds[cut.fold]
+        fold = naming.ALL if cut.fold == ALL_ROWS else self._rows[cut.source].folds[cut.fold]
         halving = self.plan.definition.halving
         drawn = f"{cut.resources}-{halving.random_state}" if halving is not None and cut.resources else ""
-        return f"{fold}/{drawn}/{purpose}"
+        return naming.ending(fold, purpose, drawn)
 
 
 def _span(name: str) -> Span:
     start, _, stop = name.rpartition(_SPAN)[2].partition("-")
     return int(start), int(stop)
-
-
-def _purpose(definition: JobDefinition) -> str:
-    """What is done with a leaf beside fitting it."""
-    if definition.action in FOLDED:
-        return digest([scoring_identity(definition.scoring), definition.return_train_score])
-    if definition.action is Action.FIT:
-        return Action.FIT.value
-    return f"{definition.action.value}.{definition.method or ''}"
 
 
 def _encoded(report: Report) -> dict[str, JsonValue]:
