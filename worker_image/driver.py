@@ -9,8 +9,9 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -47,7 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
         while not last:
             work = jobs.get()
             last = work.last
-            reports.write(_run(work, zygote, ray, reports).model_dump_json() + "\n")
+            with ExitStack() as ending:
+                finished = _run(work, partial(_runner, work, zygote, ray, ending), reports)
+                reports.write(finished.model_dump_json() + "\n")  # before what takes time at a job's end
     zygote.close()
     return 0
 
@@ -62,13 +65,12 @@ def _read(lines: Iterable[str], jobs: "SimpleQueue[Work]", ray: Joining) -> None
     os._exit(1)
 
 
-def _run(work: Work, zygote: Zygote, ray: Joining, reports: IO[str]) -> Finished:
+def _run(work: Work, runner: Callable[[], Runner], reports: IO[str]) -> Finished:
     def report(event: Reported, files: Sequence[LocalArtifact] = ()) -> None:
         reports.write(Reporting(event=event, artifacts=tuple(files)).model_dump_json() + "\n")
 
     try:
-        with _runner(work, zygote, ray) as runner:
-            return run_job(work, runner, report, cache=lambda: _cache(work), job=work.job)
+        return run_job(work, runner(), report, cache=lambda: _cache(work), job=work.job)
     except JobFailed as error:
         return refused(error)
     except Exception as error:
@@ -85,21 +87,15 @@ def _cache(work: Work) -> Cache:
     return GatewayCache(given, Path(work.scratch) / "cache")
 
 
-@contextmanager
-def _runner(work: Work, zygote: Zygote, ray: Joining) -> Iterator[Runner]:
+def _runner(work: Work, zygote: Zygote, ray: Joining, ending: ExitStack) -> Runner:
     """Ray alone where the job wants what only Ray has: GPUs, or workers before the first task."""
     cluster = work.cluster
     if cluster.gpus or cluster.min_workers:
         from worker_image.ray_runner import RayRunner  # noqa: PLC0415 - see Joining
 
-        yield RayRunner(ray.wait(), cluster.min_workers, work.join_deadline)
-        return
+        return RayRunner(ray.wait(), cluster.min_workers, work.join_deadline)
     here = ProcessRunner(zygote, slots=max(1, int(cluster.cpus)), host="head")
-    runner = HandoverRunner(here, later=lambda: _on(ray))
-    try:
-        yield runner
-    finally:
-        runner.close()
+    return ending.enter_context(closing(HandoverRunner(here, later=lambda: _on(ray))))
 
 
 def _on(ray: Joining) -> Successor | None:

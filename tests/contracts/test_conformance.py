@@ -10,6 +10,7 @@ from tests.worker.engine_runs import ray_nodes
 from worker_image.conformance import ProcessRunnerConformance, RunnerConformance
 from worker_image.engine.runner import SequentialRunner
 from worker_image.in_process import in_process
+from worker_image.process_runner.handover import HandoverRunner
 from worker_image.ray_runner import RayRunner, connect, disconnect
 
 pytestmark = pytest.mark.timeout(600)
@@ -43,6 +44,19 @@ class TestRayRunner(ProcessRunnerConformance):
     @pytest.fixture
     def runner(self, ray):
         return ray
+
+
+@pytest.mark.exhaustive
+class TestHandoverRunner(ProcessRunnerConformance):
+    """Each job goes over to Ray as soon as that has its rows: some before, some after their end."""
+
+    tells_ends = False
+
+    @pytest.fixture
+    def runner(self, process_runner, ray):
+        runner = HandoverRunner(process_runner, lambda: RayRunner(ray.connection), settle=0.0)
+        yield runner
+        runner.close()
 
 
 @pytest.mark.exhaustive
