@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from flaregate_wire.blobs import Transfer
 from flaregate_wire.definitions import JobDefinition
@@ -94,6 +94,15 @@ class CacheObject(PeerModel):
     key: str
     size: int = Field(ge=0, description="Bytes.")
     sha256: Sha256
+
+
+class CacheLine(PeerModel):
+    """One entry in a segment: a line of JSON."""
+
+    shelf: str
+    key: str
+    report: dict[str, JsonValue]
+    blob: CacheObject | None = None
 
 
 class CacheLookup(PeerModel):

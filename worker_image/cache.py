@@ -14,9 +14,17 @@ from typing import Literal, Protocol
 
 from pydantic import JsonValue, ValidationError
 
-from flaregate_wire.attempts import CacheFetch, CacheFetched, CacheFound, CacheLookup, CacheObject, CacheSegment
+from flaregate_wire.attempts import (
+    CacheFetch,
+    CacheFetched,
+    CacheFound,
+    CacheLine,
+    CacheLookup,
+    CacheObject,
+    CacheSegment,
+)
 from flaregate_wire.model import PeerModel
-from worker_image.cache_keeper import Keeper, Line
+from worker_image.cache_keeper import Keeper
 from worker_image.cache_requests import Requests
 from worker_image.gateway_link import LinkError
 from worker_image.transfers import StoreRefused
@@ -126,7 +134,7 @@ class GatewayCache:
                     entry = Entry(line.report, line.blob, item.job)
                     found.setdefault(line.shelf, {}).setdefault(line.key, entry)
 
-    def _lines(self, segment: CacheSegment) -> list[Line]:
+    def _lines(self, segment: CacheSegment) -> list[CacheLine]:
         """The lines of a segment that can be read; each segment is downloaded once."""
         path = self._folder / segment.object.sha256.removeprefix("sha256:")
         try:
@@ -165,10 +173,10 @@ class GatewayCache:
         self._requests.close()
 
 
-def _read(path: Path) -> Iterator[Line | None]:
+def _read(path: Path) -> Iterator[CacheLine | None]:
     with path.open("rb") as file:
         for line in file:
             try:
-                yield Line.model_validate_json(line)
+                yield CacheLine.model_validate_json(line)
             except ValidationError:
                 yield None

@@ -15,7 +15,6 @@ from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, to_json
 
 from flaregate_wire.attempts import CacheKeep, CacheObject
-from flaregate_wire.model import PeerModel
 from worker_image.cache_requests import Requests
 from worker_image.gateway_link import AttemptOver, LinkError
 from worker_image.transfers import StoreRefused
@@ -31,15 +30,6 @@ WAITING = 100_000
 """Entries that may wait; what comes then is not kept, which costs time later and nothing now."""
 _PAIRS = 1000
 _CHUNK = 1024 * 1024
-
-
-class Line(PeerModel):
-    """One entry in a segment."""
-
-    shelf: str
-    key: str
-    report: dict[str, JsonValue]
-    blob: CacheObject | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,11 +55,13 @@ class Counts:
     folds: int | None
     steps: dict[str, int]
     """Distinct settings of each node, with all that is upstream of it."""
+    sources: int = 1
+    """Source objects, each of which goes through all of it."""
 
     @property
     def tasks(self) -> int | None:
         """Distinct tasks, prefixes shared."""
-        return None if self.folds is None else self.folds * sum(self.steps.values())
+        return None if self.folds is None else self.sources * self.folds * sum(self.steps.values())
 
 
 @dataclass(slots=True)
@@ -164,9 +166,10 @@ class Plan:
 
     def counts(self) -> Counts:
         """Candidates and distinct steps, by arithmetic: only candidates that are listed are gone through."""
+        objects = max(1, len(self.definition.objects))
         if self.samples is not None:
             distinct = {(step.node, step.digest) for candidate in self for step in self.steps(candidate)}
-            return Counts(len(self), self.folds, dict(Counter(node for node, _ in distinct)))
+            return Counts(len(self), self.folds, dict(Counter(node for node, _ in distinct)), objects)
         steps: Counter[str] = Counter()
         seen: set[object] = set()
         for path in self.paths:
@@ -183,7 +186,7 @@ class Plan:
                     for inner in above[name]
                     for axis in self._axes.get(inner, ())
                 )
-        return Counts(len(self), self.folds, dict(steps))
+        return Counts(len(self), self.folds, dict(steps), objects)
 
 
 def _node_digests(definition: JobDefinition) -> dict[str, str]:

@@ -159,7 +159,7 @@ def planned(definition: JobDefinition, platform: Capabilities) -> PlanView:
         candidates=counts.candidates,
         folds=counts.folds,
         tasks=counts.tasks,
-        tasks_unshared=None if counts.folds is None else counts.folds * sum(lengths),
+        tasks_unshared=None if counts.folds is None else counts.sources * counts.folds * sum(lengths),
         steps=counts.steps,
         cluster=choose(definition.resources, counts, platform),
     )

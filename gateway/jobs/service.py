@@ -15,6 +15,8 @@ from flaregate_wire.limits import LOG_TAIL_LINES
 from flaregate_wire.states import Reason, State
 from gateway.jobs import admission, moves
 from gateway.jobs.cache import Cache
+from gateway.jobs.cache_index import Scope
+from gateway.jobs.cached import CachedTasks
 from gateway.jobs.containers import Containers, Times
 from gateway.jobs.errors import JobMissing, JobNotDone, KeyInFlight, KeyReused
 from gateway.jobs.feed import Feed, Form
@@ -56,6 +58,7 @@ class Service:
         stir: Callable[[str], None] = lambda job: self.stirred(job)  # noqa: E731, PLW0108 - it is set later
         self.containers = Containers(repository, store, keys, times, self._feed, stir, clock)
         self.cache = Cache(self.containers, repository.cache, store, cache_bytes, clock)
+        self._cached = CachedTasks(repository.cache, store, clock)
 
     async def change(self, job: str, how: Change) -> Written | None:
         """Apply a change, and tell everyone who waits for it."""
@@ -102,7 +105,7 @@ class Service:
         return definition, admission.admit(definition, self._launcher.capabilities, tenant, self._now())
 
     async def plan(self, tenant: str, body: bytes) -> PlanView:
-        """What a job would do."""
+        """What a job would do, and how much of it is done already."""
 
         def work() -> tuple[JobDefinition, PlanView]:
             definition = admission.parse(body)
@@ -110,8 +113,10 @@ class Service:
             return definition, admission.planned(definition, self._launcher.capabilities)
 
         definition, planned = await asyncio.to_thread(work)
-        await self.staging.resolve(tenant, definition)
-        return planned
+        definition, _ = await self.staging.resolve(tenant, definition)
+        scikit_learn = self._launcher.environment().get("scikit-learn")
+        cached = await self._cached.count(Scope(tenant, definition.project), definition, scikit_learn)
+        return planned.model_copy(update={"cached": cached})
 
     async def _record(self, tenant: str, job: str) -> JobRecord:
         current = await self._repository.current(job)

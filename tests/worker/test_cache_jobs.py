@@ -5,22 +5,46 @@ import asyncio
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
+from sklearn.model_selection import KFold
 from sklearn.tree import DecisionTreeClassifier
 
 import flaregate as fg
+from flaregate.versions import here
 from tests.served import served
 from tests.worker.engine_runs import run_work, submitted
 from worker_image.cache import CacheAccess, GatewayCache
+from worker_image.engine import recall
 from worker_image.engine.runner import SequentialRunner
 
 X, y = load_iris(return_X_y=True)
 
 
+def search(depths, pca=None, tree=None):
+    pipe = fg.Pipeline("p")
+    first = pipe.node("pca", pca or PCA(random_state=0))
+    pipe.node("tree", tree or DecisionTreeClassifier(random_state=0), after=first)
+    return pipe, {"X": X, "y": y, "cv": 3, "axes": {"pca__n_components": [1, 2], "tree__max_depth": depths}}
+
+
 @pytest.fixture
 async def repeat(tmp_path):
-    """Run the search as a new job, and another time, and another …; gives the run and its cache's requests."""
+    """Run the search as a new job, and another time, and another …; gives the run and its cache's requests.
+
+    `planned` gives what the gateway says of it before: tasks, and how many of them are cached.
+    """
     async with served(tmp_path / "gateway") as gateway:
+        gateway.launcher.has = here()
         count = 0
+
+        def work_of(name, depths, *, nodes=None, **options):
+            pipe, usual = search(depths, **nodes or {})
+            return submitted(pipe, tmp_path / f"work-{name}", **{**usual, **options})
+
+        async def planned(depths, **options):
+            definition = work_of("plan", depths, **options).definition
+            answer = await gateway.http.post("/v1/jobs:plan", json=definition.model_dump(mode="json", by_alias=True))
+            assert answer.status_code == 200, answer.text
+            return answer.json()["tasks"], answer.json().get("cached")
 
         async def repeat(depths, **options):
             nonlocal count
@@ -29,16 +53,13 @@ async def repeat(tmp_path):
             head = await gateway.head(job)
             access = CacheAccess(url=gateway.url, attempt=head.attempt, token=head.token, patience=1)
             cache = GatewayCache(access, tmp_path / f"cache-{count}")
-            pipe = fg.Pipeline("p")
-            pca = pipe.node("pca", PCA(random_state=0))
-            pipe.node("tree", DecisionTreeClassifier(random_state=0), after=pca)
-            axes = {"pca__n_components": [1, 2], "tree__max_depth": depths}
-            work = submitted(pipe, tmp_path / f"work-{count}", X=X, y=y, axes=axes, cv=3, **options)
+            work = work_of(count, depths, **options)
             run = await asyncio.to_thread(lambda: run_work(SequentialRunner(), work, cache=lambda: cache, job=job))
             assert run.finished.succeeded, run.finished.message
             return run, cache.requests
 
         repeat.objects = gateway.store._objects / "tenants" / "default" / "cache"
+        repeat.planned = planned
         yield repeat
 
 
@@ -54,6 +75,53 @@ async def test_a_repeat_computes_nothing_and_one_added_value_itself_alone(repeat
     more, _ = await repeat([1, 2, 3])
     assert more.result.stats.fits["tree"] == 2 * 3
     assert [outcome.cached for outcome in more.outcomes] == [True, True, False] * 2
+
+
+async def test_a_plan_says_what_is_known(repeat):
+    assert await repeat.planned([1, 2]) == (18, 0)
+    first, _ = await repeat([1, 2])
+    assert first.result.stats.cached == 0
+    assert await repeat.planned([1, 2]) == (18, 18)
+    assert await repeat.planned([1, 2], cv=4) == (24, 0)
+    assert await repeat.planned([1, 2], cv=KFold(3)) == (18, 0)
+    assert await repeat.planned([1, 2], scoring="balanced_accuracy") == (18, 0)
+    assert await repeat.planned([1, 2], cache="off") == (18, 0)
+    assert await repeat.planned([1, 2], y=y[::-1].copy()) == (18, 0)
+    assert await repeat.planned([1, 2], cv=KFold(3, shuffle=True)) == (18, 0)  # made here, and other ones each time
+
+
+async def test_of_one_value_more_a_plan_counts_what_the_run_computes(repeat):
+    await repeat([1, 2])
+    assert await repeat.planned([1, 2, 3]) == (24, 12)  # three trees and the projection that they read, twice
+    more, _ = await repeat([1, 2, 3])
+    assert sum(more.result.stats.fits.values()) == 24 - 12
+    assert await repeat.planned([1, 2, 3]) == (24, 24)
+    assert await repeat.planned([3]) == (12, 12)
+
+
+async def test_a_plan_knows_stored_parts_and_what_is_gone(repeat, monkeypatch):
+    monkeypatch.setattr(recall, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(recall, "BYTES_A_SECOND", 1e12)
+    await repeat([1, 2])
+    assert await repeat.planned([1, 2, 3]) == (24, 18)
+    more, _ = await repeat([1, 2, 3])
+    assert more.result.stats.fits == {"tree": 6}
+    for path in [path for path in repeat.objects.rglob("*") if path.is_file()]:
+        path.write_bytes(b"something else")
+    assert await repeat.planned([1, 2, 3]) == (24, 0)
+
+
+async def test_a_plan_of_what_draws_is_shared_or_not_as_its_run_is(repeat):
+    drawn = {"tree": DecisionTreeClassifier(max_features=1)}
+    await repeat([1, 2], nodes=drawn, refit=False)
+    assert await repeat.planned([1, 2], nodes=drawn) == (18, 0)
+    await repeat([1, 2], nodes=drawn, unseeded=True, refit=False)
+    assert await repeat.planned([1, 2], nodes=drawn, unseeded=True) == (18, 18)
+
+
+async def test_a_plan_does_not_say_what_it_cannot_know(repeat):
+    assert (await repeat.planned([1, 2], X=fg.dataset("sklearn.datasets:load_iris")))[1] is None
+    assert (await repeat.planned([1, 2], strategy="halving"))[1] is None
 
 
 async def test_other_scorers_are_other_results(repeat):
