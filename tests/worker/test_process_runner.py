@@ -32,6 +32,21 @@ FOLD = Cut(fold=0)
 ALL = Cut(fold=ALL_ROWS)
 
 
+def leave_a_child():
+    if os.fork() == 0:
+        time.sleep(600)
+
+
+DEEDS = {
+    "exit": lambda: os._exit(3),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "sleep": lambda: time.sleep(600),
+    "breathe": lambda: time.sleep(0.3),
+    "leave a child": leave_a_child,
+}
+
+
 class Deed(TransformerMixin, BaseEstimator):
     """Does something in its process, and passes its rows on."""
 
@@ -40,25 +55,12 @@ class Deed(TransformerMixin, BaseEstimator):
         self.folder = folder
 
     def fit(self, X, y=None):
-        match self.deed:
-            case "exit":
-                os._exit(3)
-            case "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "segfault":
-                os.kill(os.getpid(), signal.SIGSEGV)
-            case "sleep":
-                time.sleep(600)
-            case "breathe":
-                time.sleep(0.3)
-            case "leave a child":
-                if os.fork() == 0:
-                    time.sleep(600)
-            case "hold":
-                self.held_ = (number for number in X)
+        DEEDS.get(self.deed, lambda: None)()
+        if self.deed == "hold":
+            self.held_ = (number for number in X)
         self.pid_ = os.getpid()
         self.drawn_ = (random.random(), np.random.rand())
-        self.threads_ = len(os.listdir("/proc/self/task"))
+        self.threads_ = psutil.Process().num_threads()
         return self
 
     def transform(self, X):
@@ -351,3 +353,29 @@ def test_a_zygote_ends_with_its_parent(tmp_path):
             parent.kill()
             psutil.wait_procs(family, 5)
             assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
+
+
+def test_lines_that_workers_print_at_once_stay_whole(tmp_path):
+    import subprocess
+    import sys
+
+    code = (
+        "import worker_image.engine.work\nfrom worker_image.process_runner.nursery import Zygote\n"
+        "from tests.worker.test_process_runner import ProcessRunner, Talks, chained, ran\n"
+        "zygote = Zygote.split_off()\nrunner = ProcessRunner(zygote, 2)\n"
+        f"job = chained(runner, __import__('pathlib').Path({str(tmp_path / 'job')!r}), Talks())\n"
+        "ran(runner, *(job.above() for _ in range(8)))\nrunner.close()\nzygote.close()\n"
+    )
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    root = Path(__file__).parents[2]
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert told.stdout.splitlines() == ["one line of several words"] * 8 * 300
+
+
+class Talks(Deed):
+    def fit(self, X, y=None):
+        for _ in range(300):
+            print("one", "line", "of", "several", "words")
+        return self

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from io import TextIOWrapper
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle
 from pathlib import Path
@@ -47,6 +48,9 @@ Life = Callable[[Connection], None]
 
 def be_zygote(channel: Connection) -> None:
     """The whole life of a zygote; it ends when the channel is closed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # all workers print to one pipe: lines must arrive whole
+            stream.reconfigure(line_buffering=True, write_through=False)
     for name in _OFTEN_USED:
         if channel.poll():
             break
