@@ -148,8 +148,8 @@ class PlanView(PeerModel):
     steps: dict[str, int] = Field(description="Distinct settings of each node.")
     cached: int | None = Field(
         default=None,
-        description="Tasks whose results are in the cache; None: not known before the job has read its inputs. "
-        "A running job says it in its progress.",
+        description="Tasks that a run would not compute, because they or all that reads them are in the cache; the "
+        "refit is not among them. None: not known before the job has read its inputs, or too much to look through.",
     )
     cluster: Cluster
     cost: str = "unknown"

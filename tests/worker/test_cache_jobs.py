@@ -10,6 +10,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import flaregate as fg
 from flaregate.versions import here
+from tests.gateway.conftest import TOKEN
 from tests.served import served
 from tests.worker.engine_runs import run_work, submitted
 from worker_image.cache import CacheAccess, GatewayCache
@@ -36,24 +37,25 @@ async def repeat(tmp_path):
         gateway.launcher.has = here()
         count = 0
 
-        def work_of(name, depths, *, nodes=None, **options):
+        async def planned(depths, *, nodes=None, **options):
             pipe, usual = search(depths, **nodes or {})
-            return submitted(pipe, tmp_path / f"work-{name}", **{**usual, **options})
 
-        async def planned(depths, **options):
-            definition = work_of("plan", depths, **options).definition
-            answer = await gateway.http.post("/v1/jobs:plan", json=definition.model_dump(mode="json", by_alias=True))
-            assert answer.status_code == 200, answer.text
-            return answer.json()["tasks"], answer.json().get("cached")
+            def ask():
+                with fg.Client(gateway.url, TOKEN) as client:
+                    return client.plan(pipe, **{**usual, **options})
 
-        async def repeat(depths, **options):
+            view = await asyncio.to_thread(ask)
+            return view.tasks, view.cached
+
+        async def repeat(depths, *, nodes=None, **options):
             nonlocal count
             count += 1
             job = await gateway.submit()
             head = await gateway.head(job)
             access = CacheAccess(url=gateway.url, attempt=head.attempt, token=head.token, patience=1)
             cache = GatewayCache(access, tmp_path / f"cache-{count}")
-            work = work_of(count, depths, **options)
+            pipe, usual = search(depths, **nodes or {})
+            work = submitted(pipe, tmp_path / f"work-{count}", **{**usual, **options})
             run = await asyncio.to_thread(lambda: run_work(SequentialRunner(), work, cache=lambda: cache, job=job))
             assert run.finished.succeeded, run.finished.message
             return run, cache.requests
