@@ -10,17 +10,22 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from flaregate_wire.definitions import FOLDED, Action, Blob, Code, EstimatorNode, Input, JobDefinition, Splits
+from flaregate_wire.definitions import FOLDED, Action, Blob, Code, Dataset, EstimatorNode, Input, JobDefinition, Splits
 from flaregate_wire.digests import digest
 from flaregate_wire.planning.folds import splitter_name
 from flaregate_wire.planning.graph import paths
 from flaregate_wire.planning.identity import code_identity, scoring_identity
 from flaregate_wire.planning.plan import Plan, Step
+from flaregate_wire.values import identity
 
 FOLDS = "folds"
 """The key of an entry on the shelf of a source's folds; its report has their digests under the same word."""
 ALL = "all"
 """The name of the "fold" that trains on all rows."""
+_BUNDLED = frozenset(
+    f"sklearn.datasets:load_{name}" for name in ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
+)
+"""Loaders of data that is part of scikit-learn's distribution."""
 _OF_ROWS = ("X", "y", "sample_weight")
 _NEVER_DRAW = frozenset(
     {"TimeSeriesSplit", "LeaveOneOut", "LeavePOut", "LeaveOneGroupOut", "LeavePGroupsOut", "PredefinedSplit"}
@@ -54,6 +59,18 @@ def content(media_type: str, sha256: str) -> JsonValue:
     return [media_type, sha256]
 
 
+def known_content(given: Input, scikit_learn: str) -> JsonValue:
+    """What an input is, where that follows from the definition: its bytes are staged, or come with scikit-learn.
+
+    None for what a worker must look at.
+    """
+    if isinstance(given, Blob):
+        return content(given.media_type, given.blob)
+    if isinstance(given, Dataset) and given.dataset in _BUNDLED:
+        return [f"scikit-learn=={scikit_learn}", given.dataset, identity(given.params), given.part]
+    return None
+
+
 def inputs_of(definition: JobDefinition, source: int) -> dict[str, Input]:
     """The inputs of a source object."""
     if not definition.objects:
@@ -62,14 +79,10 @@ def inputs_of(definition: JobDefinition, source: int) -> dict[str, Input]:
     return {"X": one.X} if one.y is None else {"X": one.X, "y": one.y}
 
 
-def staged_contents(definition: JobDefinition, source: int) -> dict[str, JsonValue] | None:
-    """The contents of a source's inputs; None unless all of them are staged: others are read by the worker alone."""
-    found: dict[str, JsonValue] = {}
-    for name, given in inputs_of(definition, source).items():
-        if not isinstance(given, Blob):
-            return None
-        found[name] = content(given.media_type, given.blob)
-    return found
+def known_contents(definition: JobDefinition, source: int, scikit_learn: str) -> dict[str, JsonValue] | None:
+    """The contents of a source's inputs; None if a worker must look at one of them."""
+    found = {name: known_content(given, scikit_learn) for name, given in inputs_of(definition, source).items()}
+    return None if None in found.values() else found
 
 
 def folds_shelf(definition: JobDefinition, source: int, scikit_learn: str) -> str | None:
@@ -78,11 +91,11 @@ def folds_shelf(definition: JobDefinition, source: int, scikit_learn: str) -> st
     Args:
         definition: The job.
         source: Number of the source object.
-        scikit_learn: The version that makes the folds.
+        scikit_learn: The version in the worker.
     """
     if definition.action not in FOLDED or definition.halving is not None:
         return None
-    contents, splitter = staged_contents(definition, source), _splitter(definition)
+    contents, splitter = known_contents(definition, source, scikit_learn), _splitter(definition)
     if contents is None or splitter is None:
         return None
     rows = [contents.get(name) for name in ("X", "y", "groups")]

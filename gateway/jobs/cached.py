@@ -30,7 +30,7 @@ class CachedTasks:
         self._now = clock
         self._turn = asyncio.Lock()
 
-    async def count(self, scope: Scope, definition: JobDefinition, scikit_learn: str | None) -> int | None:
+    async def count(self, scope: Scope, definition: JobDefinition, scikit_learn: str) -> int | None:
         """Tasks of a run that would not be computed, as far as the cache knows their names now.
 
         None: that is not known before a worker has read the inputs, or it is too much to look through. A node whose
@@ -51,27 +51,27 @@ class CachedTasks:
             except TooMuch:
                 return None
 
-    async def _count(self, scope: Scope, definition: JobDefinition, scikit_learn: str | None) -> int | None:
+    async def _count(self, scope: Scope, definition: JobDefinition, version: str) -> int | None:
         sources = range(max(1, len(definition.objects)))
-        staged = [naming.staged_contents(definition, source) for source in sources]
-        shelves = _folds_shelves(definition, sources, scikit_learn)
-        if None in staged or shelves is None:
+        known = [naming.known_contents(definition, source, version) for source in sources]
+        shelves = _folds_shelves(definition, sources, version)
+        if None in known or shelves is None:
             return None
         reading = Reading(self._index, self._store, scope, self._now())
         found = await reading.entries(shelves)
         folds = [_folds(found.get(shelf, {})) for shelf in shelves] or [(naming.ALL,)] * len(sources)
-        rows = [naming.row_names(one or {}, names) for one, names in zip(staged, folds, strict=True)]
+        rows = [naming.row_names(one or {}, names) for one, names in zip(known, folds, strict=True)]
         sought = await asyncio.to_thread(_sought, definition, rows)
         entries = await reading.entries(sought.shelves)
         gone = await reading.gone(entries)
         return await asyncio.to_thread(sought.count, entries, gone)
 
 
-def _folds_shelves(definition: JobDefinition, sources: Iterable[int], scikit_learn: str | None) -> list[str] | None:
+def _folds_shelves(definition: JobDefinition, sources: Iterable[int], version: str) -> list[str] | None:
     """Where the digests of each source's folds are; nowhere if all rows train; None if that is not to be known."""
     if definition.action not in FOLDED:
         return []
-    found = [naming.folds_shelf(definition, source, scikit_learn or "") for source in sources]
+    found = [naming.folds_shelf(definition, source, version) for source in sources]
     known = [shelf for shelf in found if shelf is not None]
     return known if len(known) == len(found) else None
 

@@ -114,7 +114,7 @@ class Service:
 
         definition, planned = await asyncio.to_thread(work)
         definition, _ = await self.staging.resolve(tenant, definition)
-        scikit_learn = self._launcher.environment().get("scikit-learn")
+        scikit_learn = self._launcher.environment().get("scikit-learn", "")
         cached = await self._cached.count(Scope(tenant, definition.project), definition, scikit_learn)
         return planned.model_copy(update={"cached": cached})
 

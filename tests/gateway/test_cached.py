@@ -47,7 +47,7 @@ class Run:
         self.definition = JobDefinition.model_validate(definition)
         self.folds = folds
         sources = range(max(1, len(self.definition.objects)))
-        staged = [naming.staged_contents(self.definition, source) for source in sources]
+        staged = [naming.known_contents(self.definition, source, "1.9.1") for source in sources]
         made = plan(self.definition)
         self.forest = grow(every_family(made))
         self.sources = sources
@@ -197,6 +197,17 @@ async def test_a_file_that_is_gone_is_made_again(keep, planned):
     assert await planned(definition) == (2, 0)
     await keep(run.parts(naming.ALL), objects=[BLOB])
     assert await planned(definition) == (2, 2)
+
+
+async def test_data_that_comes_with_scikit_learn_is_known_by_its_name(keep, planned):
+    def of(loader):
+        return {"inputs": {"X": {"dataset": loader}, "y": {"dataset": loader, "part": "target"}}}
+
+    run = Run(search(**of("sklearn.datasets:load_iris")))
+    await keep(run.folds_known() + run.leaves())
+    assert await planned(search(**of("sklearn.datasets:load_iris"))) == (9, 9)
+    assert await planned(search(**of("sklearn.datasets:load_wine"))) == (9, 0)
+    assert await planned(search(**of("sklearn.datasets:load_files"))) == (9, None)
 
 
 async def test_what_is_too_much_or_not_known_yet_is_not_said(keep, planned):

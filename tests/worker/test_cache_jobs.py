@@ -101,6 +101,13 @@ async def test_of_one_value_more_a_plan_counts_what_the_run_computes(repeat):
     assert await repeat.planned([3]) == (12, 12)
 
 
+async def test_a_plan_knows_what_workers_load_from_scikit_learn(repeat):
+    loaded = {"X": fg.dataset("sklearn.datasets:load_iris"), "y": fg.dataset("sklearn.datasets:load_iris")}
+    first, _ = await repeat([1, 2], **loaded)
+    assert first.result.stats.cached == 0
+    assert await repeat.planned([1, 2], **loaded) == (18, 18)
+
+
 async def test_a_plan_knows_stored_parts_and_what_is_gone(repeat, monkeypatch):
     monkeypatch.setattr(recall, "WORTH_SECONDS", 0.0)
     monkeypatch.setattr(recall, "BYTES_A_SECOND", 1e12)
@@ -122,7 +129,8 @@ async def test_a_plan_of_what_draws_is_shared_or_not_as_its_run_is(repeat):
 
 
 async def test_a_plan_does_not_say_what_it_cannot_know(repeat):
-    assert (await repeat.planned([1, 2], X=fg.dataset("sklearn.datasets:load_iris")))[1] is None
+    loaded = {"X": fg.dataset("sklearn.datasets:load_files"), "y": fg.dataset("sklearn.datasets:load_files")}
+    assert (await repeat.planned([1, 2], **loaded))[1] is None
     assert (await repeat.planned([1, 2], strategy="halving"))[1] is None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import JsonValue
+from sklearn import __version__ as sklearn_version
 from sklearn.base import is_classifier
 from sklearn.metrics._scorer import _BaseScorer
 from sklearn.model_selection import check_cv
@@ -33,7 +34,7 @@ from flaregate_wire.definitions import (
 )
 from flaregate_wire.planning import Setting, paths
 from flaregate_wire.planning.checks import suggestion
-from flaregate_wire.planning.naming import RowNames, content, inputs_of, row_names
+from flaregate_wire.planning.naming import RowNames, content, inputs_of, known_content, row_names
 from flaregate_wire.states import Reason
 from worker_image.engine.drawing import drawing
 from worker_image.engine.rows import Source
@@ -163,7 +164,7 @@ def _summary(session: Session, number: int, source: Source) -> SourceSummary:
 
 
 def _names(definition: JobDefinition, number: int, source: Source) -> RowNames:
-    """Staged inputs are known by their sums already; what was loaded here is known by its content."""
+    """Of an input that its definition does not name, the content is looked at."""
     rows = {"X": source.X, "y": source.y, "sample_weight": source.weights}
     given = {name: one for name, one in inputs_of(definition, number).items() if name in rows}
     contents = {name: _content(one, rows[name]) for name, one in given.items()}
@@ -171,8 +172,9 @@ def _names(definition: JobDefinition, number: int, source: Source) -> RowNames:
 
 
 def _content(given: Input, rows: Any) -> JsonValue:
-    if isinstance(given, Blob):
-        return content(given.media_type, given.blob)
+    known = known_content(given, sklearn_version)
+    if known is not None:
+        return known
     found = encode_data(rows)
     return content(found.media_type, found.sha256)
 
