@@ -9,6 +9,7 @@ import pytest
 
 import flaregate as fg
 from flaregate import embedded
+from flaregate.client import warm_seconds
 
 STAND_IN = """
 import fcntl, json, os, sys, threading, time
@@ -178,3 +179,11 @@ def test_an_address_wins_over_the_home(home, monkeypatch):
         assert (client.url, client.embedded) == ("http://gateway.test", False)
     with pytest.raises(fg.Refused, match="no address"):
         fg.Client("ftp://x")
+
+
+@pytest.mark.parametrize(
+    ("given", "embedded", "seconds"),
+    [(None, True, 300), (None, False, 0), (0, True, 0), (20, True, 20), (20, False, 20)],
+)
+def test_heads_wait_where_that_costs_nothing_unless_it_is_said(given, embedded, seconds):
+    assert warm_seconds(given, embedded=embedded) == seconds

@@ -317,7 +317,7 @@ def test_a_search_that_goes_over_to_ray_half_way_gives_the_numbers_of_one_that_s
             zygote.close()
     assert ran.finished.succeeded, ran.finished
     assert ran.result.stats.runner == "RayRunner"
-    assert 0 < len(ran.result.stats.hosts) <= 2
+    assert list(ran.result.stats.hosts) == ["head"]
     assert ran.result.stats.fits == {"scale": 3, "slow": 30, "pca": 30, "logistic": 60}
     oracle = GridSearchCV(
         make_pipeline(StandardScaler(), PCA(n_components=8, random_state=0), LogisticRegression(max_iter=300)),

@@ -42,11 +42,12 @@ class Connection:
         return self._slots
 
     def host(self, node: str) -> str:
-        """A node by its role and address."""
+        """A node by its role, and a worker's address."""
+        if node == self.head:
+            return "head"
         if node not in self._hosts:
             self._hosts |= {
-                found["NodeID"]: f"{'head' if found['NodeID'] == self.head else 'worker'} "
-                f"{found['NodeManagerAddress']}:{found['NodeManagerPort']}"
+                found["NodeID"]: f"worker {found['NodeManagerAddress']}:{found['NodeManagerPort']}"
                 for found in _RAY.nodes()
             }
         return self._hosts.get(node, node)
