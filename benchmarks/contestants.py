@@ -63,6 +63,12 @@ class ScikitLearn(Contestant):
     def work(self, work: Workload, **options: Any) -> tuple[Answer, Any]:
         return work.peer(), None
 
+    def close(self) -> None:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(kill_workers=True)  # they would wait five minutes for more to do
+        super().close()
+
 
 class DaskML(Contestant):
     """dask-ml's GridSearchCV with its own scheduler, two threads."""
