@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from flaregate_wire.attempts import CacheLine, CacheObject
 from gateway.jobs.cache_index import CacheIndex, Scope
-from gateway.stores.base import ObjectMissing, Store
+from gateway.stores.base import Store, StoreError
 
 SEGMENTS = 2000
 BYTES = 64 * 1024 * 1024
@@ -71,7 +71,7 @@ class Reading:
         async with self._requests:
             try:
                 data = b"".join([piece async for piece in self.store.get(item.key)])
-            except ObjectMissing:
+            except StoreError:
                 return []
         return await asyncio.to_thread(_read, item, data)
 

@@ -102,6 +102,7 @@ def keep(still):
         segment = CacheObject(key=key, size=size or len(data), sha256=f"sha256:{sha}")
         shelves = [(shelf, key) for shelf in {line[0] for line in lines}]
         await still.repository.cache.keep(scope, ("job-1", "job-1-1"), [segment, *objects], shelves, still.clock())
+        return key
 
     return keep
 
@@ -150,6 +151,13 @@ async def test_other_scopes_and_what_cannot_be_read_do_not_count(keep, planned):
     assert await planned(search()) == (9, 0)
     await keep([*run.leaves(), ("no", "such", "report", None)])  # a line that is none
     assert await planned(search()) == (9, 9)
+
+
+async def test_a_segment_that_is_gone_does_not_count(keep, planned, still):
+    run = Run(search())
+    await keep(run.folds_known())
+    await still.store.delete(await keep(run.leaves()))
+    assert await planned(search()) == (9, 0)
 
 
 async def test_what_is_not_shared_does_not_count(keep, planned):
