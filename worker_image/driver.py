@@ -51,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
             with ExitStack() as ending:
                 finished = _run(work, partial(_runner, work, zygote, ray, ending), reports)
                 reports.write(finished.model_dump_json() + "\n")  # before what takes time at a job's end
+            if not last:
+                ray.want()
     zygote.close()
     return 0
 

@@ -14,7 +14,7 @@ from worker_image.logs import read_pipe
 from worker_image.passing import Passing
 from worker_image.ray_cluster import RayBroken
 from worker_image.transfers import StageInFailed, StoreRefused, fetch_inputs, put_artifact
-from worker_image.work import Finished, GatewayAccess, RayReady, Work
+from worker_image.work import Finished, GatewayAccess, Work
 
 _MESSAGE_LENGTH = 4000
 _LAST_OUTPUT_SECONDS = 0.3
@@ -128,9 +128,7 @@ class Head:
         container.reached("ray_ready")
         await insist(lambda: container.link.register_head(address), patience=container.order.lease)
         await self._has_work.wait()
-        if not processes.driver_knows:
-            processes.driver_knows = True
-            await processes.driver.tell(RayReady(address=address))
+        await processes.introduce()
         await processes.break_down()
 
     def _judged(self, finished: Finished) -> Finished:

@@ -9,6 +9,7 @@ from worker_image.container import Container
 from worker_image.driver_process import DriverProcess
 from worker_image.logs import RayWorkerLogs
 from worker_image.ray_cluster import RayBroken, RayNode
+from worker_image.work import RayReady
 
 _RAY_SECONDS = 120.0
 _BESIDE = 10
@@ -49,11 +50,19 @@ class HeadProcesses:
         await self.address()
         raise RayBroken(await self.ray.ended())
 
-    async def end(self) -> None:
-        """Wait until one of the two has ended."""
+    async def introduce(self) -> None:
+        """Tell the driver, once, where Ray is, when it can be joined. Raises RayBroken."""
+        address = await self.address()
+        if not self.driver_knows:
+            self.driver_knows = True
+            await self.driver.tell(RayReady(address=address))
+
+    async def idle(self) -> None:
+        """Between two jobs: let the driver join Ray, and return when one of the two has ended."""
+        meeting = asyncio.create_task(self.introduce())
         ends = {asyncio.create_task(one.process.wait()) for one in (self.driver, self.ray)}
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for one in ends:
+            for one in (meeting, *ends):
                 one.cancel()

@@ -71,7 +71,7 @@ async def supervise(settings: Settings, scratch: Path, driver_command: Sequence[
         if parking is None:
             return Exit.DONE
         kept = ended.processes
-        job = await parking.wait(ended.seconds, _either(asked.wait(), kept.end()))
+        job = await parking.wait(ended.seconds, _either(asked.wait(), kept.idle()))
         if job is None:
             return Exit.DONE
         settings = replace(settings, url=job.url, attempt=job.attempt, index=job.index, bootstrap=job.bootstrap)
