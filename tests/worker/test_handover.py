@@ -128,7 +128,8 @@ def both():
     first, second = Fake("first"), Fake("second", slots=4)
     runner = HandoverRunner(first, lambda: second, settle=0.0)
     runner.prepare(object(), {})
-    return runner, first, second
+    yield runner, first, second
+    runner.close()
 
 
 def step(digest, *inputs):
