@@ -255,6 +255,8 @@ APPLIES = frozenset({Action.PREDICT, Action.PREDICT_PROBA, Action.TRANSFORM, Act
 """What is done with a fitted pipeline, once for each source object."""
 FOLDED = frozenset({Action.CROSS_VALIDATE, Action.SEARCH})
 """What cuts the rows into folds."""
+FITS = FOLDED | {Action.FIT}
+"""What fits estimators."""
 
 
 Scorer = str | Code

@@ -37,7 +37,16 @@ class ConditionEvent(_Event):
 
 
 AttemptPhase = Literal[  # "released": the head's word that the container `index` has nothing left to do
-    "launched", "booted", "inputs_ready", "ray_ready", "joined", "first_task", "last_task", "released", "committed", "gone"
+    "launched",
+    "booted",
+    "inputs_ready",
+    "ray_ready",
+    "joined",
+    "first_task",
+    "last_task",
+    "released",
+    "committed",
+    "gone",
 ]
 
 

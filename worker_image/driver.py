@@ -26,12 +26,14 @@ from worker_image.engine.prepare import JobFailed
 from worker_image.engine.runner import Runner
 from worker_image.job import refused, run_job
 from worker_image.joining import Joining
-from worker_image.process_runner.handover import HandoverRunner, Successor
+from worker_image.process_runner.handover import SETTLE_SECONDS, HandoverRunner, Successor
 from worker_image.process_runner.nursery import Zygote
 from worker_image.process_runner.runner import ProcessRunner
 from worker_image.work import Finished, LocalArtifact, RayReady, Reporting, Work
 
 log = logging.getLogger(__name__)
+ALONE_SECONDS = 15.0
+"""A head by itself has no more CPUs on Ray than before: going over costs some, and brings what Ray knows of memory."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -97,7 +99,8 @@ def _runner(work: Work, zygote: Zygote, ray: Joining, ending: ExitStack) -> Runn
 
         return RayRunner(ray.wait(), cluster.min_workers, work.join_deadline)
     here = ProcessRunner(zygote, slots=max(1, int(cluster.cpus)), host="head")
-    return ending.enter_context(closing(HandoverRunner(here, later=lambda: _on(ray))))
+    settle = SETTLE_SECONDS if cluster.workers else ALONE_SECONDS
+    return ending.enter_context(closing(HandoverRunner(here, later=lambda: _on(ray), settle=settle)))
 
 
 def _on(ray: Joining) -> Successor | None:

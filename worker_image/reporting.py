@@ -35,6 +35,7 @@ class Reporter:
         self._bytes = 0
         self._first = 0
         self._changed = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._answered = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -56,7 +57,8 @@ class Reporter:
         await self._room.wait()
 
     async def settled(self) -> None:
-        """Wait until every event taken in has been acknowledged."""
+        """Wait until every event taken in has been acknowledged; they are sent at once from now on."""
+        self._hurry.set()
         await self._settled.wait()
 
     async def delivered(self) -> None:
@@ -83,7 +85,8 @@ class Reporter:
                 self._changed.set()
             else:
                 answered, wait = loop.time(), _RETRY[0]
-                await asyncio.sleep(_GATHER)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), _GATHER)
 
     async def _send(self) -> None:
         answer = await self._link.send_events(self._first, self._batch())

@@ -142,7 +142,7 @@ def test_a_retry_after_a_killed_head_computes_only_what_had_not_ended(own_gatewa
         result = job.result()
     assert sorted(outcome.axes["counted__number"] for outcome in result.outcomes) == list(range(10))
     assert result.stats.cached >= len(ended) - 2
-    again = [mark for mark in marks.glob("*-begun-1")]
+    again = list(marks.glob("*-begun-1"))
     running = 4  # two slots, and what ended in the last quarter of a second
     assert len(again) <= running
     assert len(list(marks.glob("*-begun-*"))) <= 40 + running

@@ -360,7 +360,9 @@ async def test_heads_that_wait_end_with_their_gateway_whether_it_says_so_or_not(
     )
     root = str(Path(__file__).parents[2])
     code = script.format(root=root, home=str(tmp_path / "home"), program=parks())
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as own:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as own:
         assert own.stdout.readline() == "launched\n"
         async with asyncio.timeout(5):
             while not (tmp_path / "home" / "runs" / "j-4" / "parked").exists():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Protocol
 
-from flaregate_wire.definitions import JoinNode, ModelNode, Needs
+from flaregate_wire.definitions import FITS, JoinNode, ModelNode, Needs
 from flaregate_wire.events import ErrorDetail
 from flaregate_wire.planning import Plan
 from flaregate_wire.planning.families import Family, Forest, Member, Unit
@@ -231,7 +231,7 @@ class Schedule:
 
     def _leaf_task(self, number: int, batch: int, place: int, slots: int) -> Task | None:
         family, cut = self.forest.families[number], self.cuts[place]
-        lone = family.leaf.node in self._needs or cut.fold == ALL_ROWS
+        lone = family.leaf.node in self._needs or self._keeps_state(cut)
         size = 1 if lone else batch_size(self._pace.get(family.leaf.node), self._left, slots)
         members = self._batches[number].take(batch, size)
         if not members:
@@ -264,9 +264,15 @@ class Schedule:
 
     def _task(self, cut: Cut, inputs: tuple[str, ...], **what: tuple[object, ...]) -> Task:
         self._tasks += 1
-        task = Task(self._tasks, cut, tuple((source, cut) for source in inputs), **what)  # type: ignore[arg-type]
+        keeps = self._keeps_state(cut)
+        read = tuple((source, cut) for source in inputs)
+        task = Task(self._tasks, cut, read, keeps_state=keeps, **what)  # type: ignore[arg-type]
         needs = self._needs.get(task.step.node)
         return task if needs is None else replace(task, needs=needs)
+
+    def _keeps_state(self, cut: Cut) -> bool:
+        """Whether fitted objects are wanted: where something is fitted on all rows."""
+        return cut.fold == ALL_ROWS and self.plan.definition.action in FITS
 
     def _push_step(self, key: Key) -> None:
         unit = self.forest.above[key[0]]

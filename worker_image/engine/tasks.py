@@ -46,6 +46,8 @@ class Task:
     """Of a map's block: the first row and the one after the last."""
     needs: Needs | None = None
     """None: one CPU, no limit of time, no second try."""
+    keeps_state: bool = False
+    """Whether fitted objects are wanted beside what it gives."""
     tries: int = 0
     """How often it was lost with its node, or ended in a way that its node's `retries` forgive."""
 
@@ -68,11 +70,6 @@ class Task:
     def digests(self) -> tuple[str, ...]:
         """Of what it runs, in the order of its reports."""
         return tuple(step.digest for step in self.steps) or tuple(member.step.digest for member in self.members)
-
-    @property
-    def keeps_state(self) -> bool:
-        """Whether fitted objects are wanted beside what they give: where all rows train."""
-        return self.cut.fold == ALL_ROWS
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class Ran:
     reports: tuple[Report, ...]
     seconds: float
     node: str
+    kept: tuple[tuple[int, Any], ...] = ()
+    """By number of the member, a reference to what it leaves; it is read while this process lives."""
 
 
 _sessions: dict[str, Session] = {}
@@ -114,16 +116,19 @@ def steps(job: Job, task: Task, *inputs: Parts) -> tuple[Any, ...]:
 
 @ray.remote(num_cpus=1, max_retries=0)
 def leaves(job: Job, task: Task, *inputs: Parts) -> Iterator[Ran]:
-    """A batch of leaves on one fold: reports in the order of its members, as they come."""
+    """A batch of leaves: reports in the order of its members, as they come."""
     begin = perf_counter()
     reports: list[Report] = []
+    kept: list[tuple[int, Any]] = []
     with _limited(task):
-        for piece in work(_session(job), task, inputs):
+        for index, piece in enumerate(work(_session(job), task, inputs)):
             reports.append(piece.report)
+            if piece.report.held:
+                kept.append((index, ray.put(Kept(piece.state, piece.parts))))
             if perf_counter() - begin > TELL_SECONDS:
-                yield Ran(tuple(reports), perf_counter() - begin, _node())
-                begin, reports = perf_counter(), []
-    yield Ran(tuple(reports), perf_counter() - begin, _node())
+                yield Ran(tuple(reports), perf_counter() - begin, _node(), tuple(kept))
+                begin, reports, kept = perf_counter(), [], []
+    yield Ran(tuple(reports), perf_counter() - begin, _node(), tuple(kept))
 
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)

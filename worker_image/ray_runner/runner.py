@@ -20,7 +20,7 @@ from worker_image.engine.prepare import JobFailed, Summary
 from worker_image.engine.runner import SaveFailed, StatesLost
 from worker_image.engine.running import error_detail
 from worker_image.engine.session import Context
-from worker_image.engine.tasks import Cut, Done, Key, Loss, Report, Task
+from worker_image.engine.tasks import ALL_ROWS, Cut, Done, Key, Loss, Report, Task
 from worker_image.ray_runner import remote
 from worker_image.ray_runner.cluster import Connection
 
@@ -53,7 +53,7 @@ class RayRunner:
     """By what is waited for: the reference to a task's reports, or the stream of a batch."""
     _parts: dict[Key, Any] = field(default_factory=dict)
     _states: dict[Key, Any] = field(default_factory=dict)
-    _kept: dict[int, Any] = field(default_factory=dict)
+    _kept: dict[tuple[int, int], Any] = field(default_factory=dict)
 
     def slots(self) -> int:
         return self.connection.slots()
@@ -102,10 +102,12 @@ class RayRunner:
             made = remote.steps.options(num_returns=count, **options).remote(self._job, task, *inputs)
             waited, self._parts[task.key], *states = made
             self._states |= {(step.digest, task.cut): state for step, state in zip(task.steps, states, strict=False)}
-        elif task.keeps_state:
+        elif task.keeps_state or (task.cut.fold == ALL_ROWS and len(task.members) == 1):
             leaf: Any = remote.leaf.options(**options)
             waited, kept = leaf.remote(self._job, task, *inputs)
-            self._states[task.key] = self._kept[task.number] = kept
+            self._kept[task.number, 0] = kept
+            if task.keeps_state:
+                self._states[task.key] = kept
         else:
             waited = remote.leaves.options(num_returns="streaming", **options).remote(self._job, task, *inputs)
             running.stream = waited
@@ -134,6 +136,7 @@ class RayRunner:
             return self._lost(running, error)
         running.reports.extend(ran.reports)
         running.seconds += ran.seconds
+        self._kept |= {(running.task.number, index): reference for index, reference in ran.kept}
         if len(running.reports) < len(running.task.digests):
             return None
         del self._running[waited]
@@ -175,7 +178,7 @@ class RayRunner:
         self._states.clear()
 
     def save_output(self, task: Task, index: int, path: Path) -> str:
-        media_type, problem = self._on_head(remote.output, self._kept.pop(task.number), str(path))
+        media_type, problem = self._on_head(remote.output, self._kept.pop((task.number, index)), str(path))
         if problem is not None:
             raise SaveFailed(problem)
         return str(media_type)
