@@ -4,7 +4,7 @@ from flaregate_wire.planning.checks import faults
 from flaregate_wire.planning.folds import fold_count
 from flaregate_wire.planning.graph import Path, TooManyPaths, paths
 from flaregate_wire.planning.identity import scoring_identity
-from flaregate_wire.planning.plan import Candidate, Counts, Plan, Setting, Step, plan, task_digest
+from flaregate_wire.planning.plan import Candidate, Counts, Plan, Setting, Step, plan
 
 __all__ = [
     "Candidate",
@@ -19,5 +19,4 @@ __all__ = [
     "paths",
     "plan",
     "scoring_identity",
-    "task_digest",
 ]

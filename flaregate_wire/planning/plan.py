@@ -211,15 +211,3 @@ def plan(definition: JobDefinition) -> Plan:
         starts.append(starts[-1] + math.prod(sizes))
     digests = _node_digests(definition)
     return Plan(definition, ways, fold_count(definition), by_node, digests, tuple(starts), definition.samples)
-
-
-def task_digest(step: Step, *, source: str, fold: str, purpose: str = "") -> str:
-    """The digest of a task: a step on the training rows of one fold of one source.
-
-    Args:
-        step: The step, with all that is upstream of it.
-        source: Digest of the rows that reach it, weights and fit parameters included.
-        fold: Digest of the fold's rows, or a word for all rows.
-        purpose: What is done beside fitting, where that shows in the result: the scorers of a leaf.
-    """
-    return digest([step.digest, source, fold, purpose])

@@ -1,14 +1,12 @@
 """Paths, candidates, steps and counts of a plan; against brute force by Hypothesis."""
 
-import itertools
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.digests import canonical
-from flaregate_wire.planning import faults, fold_count, paths, plan, scoring_identity, task_digest
+from flaregate_wire.planning import faults, fold_count, paths, plan, scoring_identity
 
 
 def estimator(name, **params):
@@ -190,16 +188,6 @@ def test_folds_are_counted_where_they_are_known_and_are_unknown_otherwise(cv, ex
     definition = job([estimator("a")], cv=cv)
     assert fold_count(definition) == expected
     assert plan(definition).counts().tasks == expected
-
-
-def test_a_task_has_its_own_digest_for_each_fold_and_source():
-    made = plan(job([estimator("a")]))
-    (step,) = made.steps(made.candidate(0))
-    digests = {
-        task_digest(step, source=source, fold=fold, purpose=purpose)
-        for purpose, source, fold in itertools.product(("", "accuracy"), ("s1", "s2"), ("f1", "f2"))
-    }
-    assert len(digests) == 8
 
 
 def test_a_hundred_thousand_candidates_are_not_listed_before_they_are_asked_for():
