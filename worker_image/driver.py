@@ -19,6 +19,7 @@ from typing import IO, Literal
 
 from pydantic import ValidationError
 
+from flaregate_wire.definitions import EstimatorNode, FunctionNode
 from flaregate_wire.events import Reported
 from flaregate_wire.states import Reason
 from worker_image.cache import Cache, CacheAccess, GatewayCache, NoCache
@@ -92,9 +93,10 @@ def _cache(work: Work) -> Cache:
 
 
 def _runner(work: Work, zygote: Zygote, ray: Joining, ending: ExitStack) -> Runner:
-    """Ray alone where the job wants what only Ray has: GPUs, or workers before the first task."""
+    """Ray alone where the job wants what only Ray has: GPUs, memory kept free, or workers before the first task."""
     cluster = work.cluster
-    if cluster.gpus or cluster.min_workers:
+    needs = [node.needs for node in work.definition.pipeline.nodes if isinstance(node, EstimatorNode | FunctionNode)]
+    if cluster.gpus or cluster.min_workers or any(one.num_gpus or one.memory for one in needs):
         from worker_image.ray_runner import RayRunner  # noqa: PLC0415 - see Joining
 
         return RayRunner(ray.wait(), cluster.min_workers, work.join_deadline)

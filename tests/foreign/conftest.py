@@ -14,14 +14,6 @@ from worker_image.in_process import in_process
 THIRD = 3
 
 
-def pytest_configure(config):
-    """Theirs are marked for a plugin that we have not, and parametrized by generators."""
-    config.addinivalue_line("markers", "thread_unsafe: scikit-learn's own")
-    config.addinivalue_line(
-        "filterwarnings", "ignore:Passing a non-Collection iterable:pytest.PytestRemovedIn10Warning"
-    )
-
-
 def pytest_collection_modifyitems(config, items):
     """Every test is of `make soak`; a third of them, chosen by their names, of `make test-all` too."""
     ours = [item for item in items if item.path.parent.name == "foreign"]

@@ -6,6 +6,8 @@ from importlib import import_module
 
 from sklearn import model_selection
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.utils import estimator_checks  # noqa: F401 - it keeps tables by class: it must see scikit-learn's own
+from sklearn.utils._test_common import instance_generator  # noqa: F401 - the same
 
 from flaregate import sklearn as ours
 
