@@ -137,11 +137,13 @@ def step(digest, *inputs):
 
 
 def above(number, digest, cut=ALL):
-    return Task(number, cut, (), steps=(step(digest),))
+    return Task(number, cut, (), steps=(step(digest),), keeps_state=cut.fold == ALL_ROWS)
 
 
 def leaf(number, digest, *inputs, cut=ALL):
-    return Task(number, cut, tuple((one, cut) for one in inputs), members=(Member(step(digest, *inputs), (0,)),))
+    read = tuple((one, cut) for one in inputs)
+    members = (Member(step(digest, *inputs), (0,)),)
+    return Task(number, cut, read, members=members, keeps_state=cut.fold == ALL_ROWS)
 
 
 def go_over(runner, second):
@@ -302,10 +304,10 @@ def test_a_search_that_goes_over_to_ray_half_way_gives_the_numbers_of_one_that_s
     X, y = load_digits(return_X_y=True)
     pipe = Pipeline()
     scale = pipe.node("scale", StandardScaler())
-    slow = pipe.node("slow", Slowly(), after=scale)
+    slow = pipe.node("slow", Slowly(0.2), after=scale)
     pca = pipe.node("pca", PCA(n_components=8, random_state=0), after=slow)
     pipe.node("logistic", LogisticRegression(max_iter=300), after=pca)
-    axes = {"slow__tag": list(range(10)), "logistic__C": [0.1, 1.0]}
+    axes = {"slow__tag": list(range(40)), "logistic__C": [0.1, 1.0]}
     zygote = Zygote.start()
     with ray_nodes(2) as nodes:
         connection = connect(nodes.address)
@@ -319,11 +321,11 @@ def test_a_search_that_goes_over_to_ray_half_way_gives_the_numbers_of_one_that_s
     assert ran.finished.succeeded, ran.finished
     assert ran.result.stats.runner == "RayRunner"
     assert list(ran.result.stats.hosts) == ["head"]
-    assert ran.result.stats.fits == {"scale": 3, "slow": 30, "pca": 30, "logistic": 60}
+    assert ran.result.stats.fits == {"scale": 3, "slow": 120, "pca": 120, "logistic": 240}
     oracle = GridSearchCV(
         make_pipeline(StandardScaler(), PCA(n_components=8, random_state=0), LogisticRegression(max_iter=300)),
         {"logisticregression__C": [0.1, 1.0]}, cv=3,
     ).fit(X, y)  # fmt: skip
-    expected = np.tile(oracle.cv_results_["mean_test_score"], 10)
+    expected = np.tile(oracle.cv_results_["mean_test_score"], 40)
     np.testing.assert_allclose([outcome.mean for outcome in ran.outcomes], expected, rtol=1e-9)
     np.testing.assert_array_equal(ran.pipeline().predict(X), oracle.predict(X))

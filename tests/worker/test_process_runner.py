@@ -71,25 +71,32 @@ class Deed(TransformerMixin, BaseEstimator):
 
 
 @pytest.fixture(scope="module")
-def zygote():
+def others():
+    """What runs beside: other tests' zygotes live as long as their modules."""
+    return below()
+
+
+@pytest.fixture(scope="module")
+def zygote(others):
     zygote = Zygote.start()
     yield zygote
     zygote.close()
-    assert below() == []
+    assert below() == others
 
 
 def below():
-    """Living processes below this one that are ours."""
+    """Living processes below this one that run tasks or are about to, of whatever test."""
     found = psutil.Process().children(recursive=True)
-    return [one for one in found if one.status() != psutil.STATUS_ZOMBIE and "process_runner" in "".join(one.cmdline())]
+    return {one for one in found if one.status() != psutil.STATUS_ZOMBIE and "process_runner" in "".join(one.cmdline())}
 
 
 @pytest.fixture
 def runner(zygote):
+    before = below()
     runner = ProcessRunner(zygote, slots=2, host="here")
     yield runner
     runner.close()
-    until(lambda: len(below()) == 1, 3)  # the zygote
+    until(lambda: below() == before, 3)
     assert not runner._folder.exists()
 
 
@@ -107,11 +114,11 @@ class Job:
         return self.plan.steps(self.plan.candidate(candidate))
 
     def above(self, cut=FOLD, count=1, **more):
-        return Task(next(self.numbers), cut, (), steps=self.steps()[:count], **more)
+        return Task(next(self.numbers), cut, (), steps=self.steps()[:count], keeps_state=cut == ALL, **more)
 
     def leaves(self, *candidates, cut=FOLD, inputs=(), **more):
         members = tuple(Member(self.steps(one)[-1], (one,)) for one in candidates)
-        return Task(next(self.numbers), cut, tuple(inputs), members=members, **more)
+        return Task(next(self.numbers), cut, tuple(inputs), members=members, keeps_state=cut == ALL, **more)
 
 
 def deeds(runner, folder, *values, **options):
@@ -269,14 +276,15 @@ def test_what_cannot_be_written_is_an_error_of_its_step(runner, tmp_path):
 
 
 def test_another_job_begins_with_nothing_of_the_one_before(runner, tmp_path):
+    idle = below()
     job = deeds(runner, tmp_path / "first", "sleep")
     runner.submit(job.leaves(0))
     runner.wait(0.2)
-    first = {one.pid for one in below()}
+    first = below()
     job = deeds(runner, tmp_path / "second", "nothing")
     (done,) = ran(runner, job.leaves(0))
     assert done.loss is None
-    assert len(first & {one.pid for one in below()}) == 1  # the zygote
+    assert first & below() == idle  # the zygote, and what is not ours
 
 
 def test_a_process_that_dies_while_inputs_are_loaded_ends_the_job(runner, tmp_path):
@@ -316,12 +324,12 @@ def test_code_that_starts_threads_while_it_is_loaded_still_runs(runner, tmp_path
     assert load(tmp_path / "rows").sources[0].rows == 150
 
 
-def test_the_job_s_process_is_not_run_without(runner, tmp_path):
+def test_the_job_s_process_is_not_run_without(runner, others, tmp_path):
     job = deeds(runner, tmp_path / "job", "sleep")
     runner.submit(job.leaves(0))
     runner.wait(0.2)
-    zygote = next(one for one in below() if one.ppid() == os.getpid())
-    (root,) = zygote.children()
+    processes = below() - others
+    (root,) = [one for one in processes if one.parent() in processes and one.children()]
     root.kill()
     with pytest.raises(JobFailed, match="holds the job's rows"):
         runner.wait()

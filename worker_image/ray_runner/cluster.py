@@ -94,7 +94,7 @@ def connect(address: str) -> Connection:
             address=address,
             _node_ip_address=address.rpartition(":")[0],
             log_to_driver=False,
-            logging_level=logging.WARNING,
+            logging_level=logging.ERROR,  # it warns of being joined by a thread
         )
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise JobFailed(Reason.PLATFORM_ERROR, f"Ray at {address} cannot be joined: {error}") from error
