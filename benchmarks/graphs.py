@@ -46,12 +46,12 @@ class Stack(Submitted):
     def peer(self) -> Answer:
         return self.grid_search(GridSearchCV)
 
-    def grid_search(self, kind: Any) -> Answer:
+    def grid_search(self, kind: Any, **more: Any) -> Answer:
         """By a GridSearchCV over StackingClassifier."""
         stack = StackingClassifier(list(self.branches.items()), self.last)
         pipe = Pipeline([("scale", StandardScaler()), ("stack", stack)])
         grid = {"stack__final_estimator__C": self.values}
-        search = kind(pipe, grid, cv=self.folds, n_jobs=JOBS, refit=False).fit(*self.data)
+        search = kind(pipe, grid, cv=self.folds, n_jobs=JOBS, refit=False, **more).fit(*self.data)
         return dict(zip(self.values, search.cv_results_["mean_test_score"], strict=True))
 
     def plan(self, crew: Crew) -> Answer:

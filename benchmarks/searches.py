@@ -53,8 +53,8 @@ class Search(Submitted):
     def peer(self) -> Answer:
         return self.grid_search(GridSearchCV)
 
-    def grid_search(self, kind: Any) -> Answer:
-        """By a GridSearchCV, scikit-learn's or another's."""
+    def grid_search(self, kind: Any, **more: Any) -> Answer:
+        """By a GridSearchCV, scikit-learn's or another's, with arguments of its own."""
         lone = next(iter(self.leaves)) if len(self.leaves) == 1 else None
         grids = [
             ({} if lone else {"leaf": [estimator]})
@@ -63,7 +63,7 @@ class Search(Submitted):
             for name, estimator in self.leaves.items()
         ]
         pipe = Pipeline([*self.prefix.items(), ("leaf", next(iter(self.leaves.values())))])
-        search = kind(pipe, grids, cv=self.folds, n_jobs=JOBS, refit=False).fit(*self.data)
+        search = kind(pipe, grids, cv=self.folds, n_jobs=JOBS, refit=False, **more).fit(*self.data)
         return dict(
             zip(map(self._named, search.cv_results_["params"]), search.cv_results_["mean_test_score"], strict=True)
         )
