@@ -58,7 +58,9 @@ def rest(cell: int) -> int:
 
 def cluster(client: fg.Client) -> dict[str, float]:
     """Seconds from the submission of a job that lasts until Ray can be used; then it is cancelled."""
-    job = client.sweep(rest, axes={"cell": list(range(500))}, cache="off")
+    pipe = fg.Pipeline("rest")
+    pipe.node("rest", rest, memory=1_000_000)  # only Ray keeps memory free, so it is started at once
+    job = client.sweep(pipe, axes={"rest__cell": list(range(500))}, cache="off")
     for event in job.events():
         if event.type == "attempt" and event.phase == "ray_ready":
             break

@@ -19,7 +19,6 @@ from typing import IO, Literal
 
 from pydantic import ValidationError
 
-from flaregate_wire.definitions import EstimatorNode, FunctionNode
 from flaregate_wire.events import Reported
 from flaregate_wire.states import Reason
 from worker_image.cache import Cache, CacheAccess, GatewayCache, NoCache
@@ -30,11 +29,9 @@ from worker_image.joining import Joining
 from worker_image.process_runner.handover import SETTLE_SECONDS, HandoverRunner, Successor
 from worker_image.process_runner.nursery import Zygote
 from worker_image.process_runner.runner import ProcessRunner
-from worker_image.work import Finished, LocalArtifact, RayReady, Reporting, Work
+from worker_image.work import ALONE_SECONDS, Finished, LocalArtifact, RayReady, Reporting, Work, needs_ray
 
 log = logging.getLogger(__name__)
-ALONE_SECONDS = 15.0
-"""A head by itself has no more CPUs on Ray than before: going over costs some, and brings what Ray knows of memory."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,10 +90,9 @@ def _cache(work: Work) -> Cache:
 
 
 def _runner(work: Work, zygote: Zygote, ray: Joining, ending: ExitStack) -> Runner:
-    """Ray alone where the job wants what only Ray has: GPUs, memory kept free, or workers before the first task."""
+    """Ray alone where the job wants what only Ray has."""
     cluster = work.cluster
-    needs = [node.needs for node in work.definition.pipeline.nodes if isinstance(node, EstimatorNode | FunctionNode)]
-    if cluster.gpus or cluster.min_workers or any(one.num_gpus or one.memory for one in needs):
+    if needs_ray(work.definition, cluster):
         from worker_image.ray_runner import RayRunner  # noqa: PLC0415 - see Joining
 
         return RayRunner(ray.wait(), cluster.min_workers, work.join_deadline)

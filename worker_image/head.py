@@ -124,11 +124,11 @@ class Head:
 
     async def _watch_ray(self, processes: HeadProcesses) -> None:
         container = self._container
-        address = await processes.address()
+        address = await processes.address(container)
         container.reached("ray_ready")
         await insist(lambda: container.link.register_head(address), patience=container.order.lease)
         await self._has_work.wait()
-        await processes.introduce()
+        await processes.introduce(address)
         await processes.break_down()
 
     def _judged(self, finished: Finished) -> Finished:

@@ -4,11 +4,21 @@ from typing import Literal
 
 from pydantic import Field, TypeAdapter
 
-from flaregate_wire.definitions import JobDefinition
+from flaregate_wire.definitions import EstimatorNode, FunctionNode, JobDefinition
 from flaregate_wire.events import Reported
 from flaregate_wire.jobs import Cluster, Result
 from flaregate_wire.model import PeerModel
 from flaregate_wire.states import Reason
+
+
+ALONE_SECONDS = 10.0
+"""A head by itself starts Ray, and goes over to it, for a job that lasts longer: on Ray it has no more CPUs."""
+
+
+def needs_ray(definition: JobDefinition, cluster: Cluster) -> bool:
+    """Whether a job wants what only Ray has: GPUs, memory kept free, or workers before the first task."""
+    nodes = (node for node in definition.pipeline.nodes if isinstance(node, EstimatorNode | FunctionNode))
+    return bool(cluster.gpus or cluster.min_workers or any(one.needs.num_gpus or one.needs.memory for one in nodes))
 
 
 class GatewayAccess(PeerModel):

@@ -70,8 +70,6 @@ def test_consecutive_jobs_share_a_head_and_time_between_them_is_not_billed(home)
         expected = list(expected.cv_results_["mean_test_score"])
         np.testing.assert_allclose(means(first.result()), expected[:2], rtol=1e-12)
         pid = head(home, first)
-        until(lambda: rays(pid), 60)
-        ray = rays(pid)
         used = first.usage().vcpu_seconds
         time.sleep(1.5)
         assert first.usage().vcpu_seconds == used
@@ -81,7 +79,7 @@ def test_consecutive_jobs_share_a_head_and_time_between_them_is_not_billed(home)
         second = search(client, (1.0, 100.0), cache="off")
         np.testing.assert_allclose(means(second.result()), [expected[0], expected[2]], rtol=1e-12)
         assert head(home, second) == pid
-        assert rays(pid) == ray
+        assert rays(pid) == [], "jobs as small as these need no Ray"
         timeline = second.view().timeline
         assert (timeline["booted"] - timeline["launched"]).total_seconds() < 1.0
         assert second.usage().vcpu_seconds < used

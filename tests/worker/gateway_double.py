@@ -26,6 +26,7 @@ DEFINITION = {
                 "kind": "estimator",
                 "import": "sklearn.decomposition:PCA",
                 "signature": {"params": ["n_components"], "abilities": ["transform"]},
+                "needs": {"memory": 1_000_000},  # so that Ray is started at once
             }
         ],
         "edges": [],

@@ -17,7 +17,7 @@ from flaregate_wire.attempts import CacheObject
 from tests.worker.engine_runs import run_work, submitted
 from worker_image.cache import Entry
 from worker_image.engine import recall
-from worker_image.engine.runner import SequentialRunner
+from worker_image.engine.runner import SequentialRunner, StatesLost
 
 X, Y = load_iris(return_X_y=True)
 
@@ -118,6 +118,21 @@ def test_slow_steps_are_loaded_and_computed_again_where_their_file_is_gone(job, 
     assert again.result.stats.fits == {"scale": 3, "pca": 6, "logistic": 6}
     expected = job(chain(*SEARCH), X=X, y=Y, axes={**AXES, "logistic__C": [6.0]}, cv=3, cache="off", refit=False)
     assert again.scores() == expected.scores()
+
+
+class Unwilling(SequentialRunner):
+    """Cannot write what a step passes on: its machine is gone, or it cannot be pickled."""
+
+    def export(self, key, path):
+        raise StatesLost("gone")
+
+
+def test_a_result_that_cannot_be_written_is_only_not_kept(tmp_path, shelves, monkeypatch):
+    monkeypatch.setattr(recall, "WORTH_SECONDS", 0.0)
+    work = submitted(chain(*SEARCH), tmp_path / "job", X=X, y=Y, axes=AXES, cv=3)
+    ran = run_work(Unwilling(), work, cache=lambda: shelves, job="job")
+    assert ran.finished.succeeded
+    assert not any(entry.blob for kept in shelves.entries.values() for key, entry in kept.items() if "/all/" not in key)
 
 
 def test_what_draws_is_shared_within_its_job_alone(job):

@@ -2,7 +2,7 @@
 
 A leaf's report is kept as if the candidate had run alone: with the times and warnings of the steps above it, which are
 not there when it comes from the cache. What a step passes on is kept where computing it, with what is above it, took
-longer than storing and fetching it will.
+longer than fetching it will.
 """
 
 import math
@@ -22,13 +22,14 @@ from flaregate_wire.planning import Plan, Step, naming
 from flaregate_wire.planning.families import Family, Forest, Unit
 from worker_image.cache import Cache, Entry
 from worker_image.engine.prepare import Summary
+from worker_image.engine.runner import SaveFailed, StatesLost
 from worker_image.engine.schedule import Load
 from worker_image.engine.tasks import ALL_ROWS, Cut, Key, Report
 
 WORTH_SECONDS = 0.5
-"""What took less to compute is computed again."""
-BYTES_A_SECOND = 100e6
-"""Of storing and fetching together."""
+"""What takes less to compute, on all folds together, is computed again."""
+BYTES_A_SECOND = 400e6
+"""Of fetching. Storing goes on beside the work."""
 _AT_ONCE = 4
 _SPAN = "#"
 Span = tuple[int, int]
@@ -202,10 +203,15 @@ class Recall:
         sources = {(source, key[1]) for source in steps[0].inputs}
         cost = seconds + sum(self._cost.get(source, 0.0) for source in sources)
         self._cost[key] = cost
-        if cost < WORTH_SECONDS or self.plan.definition.cache != "on" or not self._findable(key[1]):
+        folds = max(1, self.summary.sources[key[1].source].folds)
+        if cost * folds < WORTH_SECONDS or self.plan.definition.cache != "on" or not self._findable(key[1]):
             return
         path = self.scratch / f"kept-{digest([key[0], list(key[1])])[7:39]}"
-        if export(key, path) / BYTES_A_SECOND > cost:
+        try:
+            size = export(key, path)
+        except (SaveFailed, StatesLost):  # then another run computes it
+            return
+        if size / BYTES_A_SECOND > cost:
             path.unlink()
             return
         self._cost[key] = 0.0
