@@ -10,7 +10,6 @@ from flaregate_wire.jobs import Cluster, Result
 from flaregate_wire.model import PeerModel
 from flaregate_wire.states import Reason
 
-
 ALONE_SECONDS = 10.0
 """A head by itself starts Ray, and goes over to it, for a job that lasts longer: on Ray it has no more CPUs."""
 
