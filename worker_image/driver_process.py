@@ -91,7 +91,8 @@ class DriverProcess:
         if grace:
             self._signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.process.wait(), grace)
+                async with asyncio.timeout(grace):
+                    await self.process.wait()
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:

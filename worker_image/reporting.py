@@ -73,7 +73,8 @@ class Reporter:
         answered, wait = loop.time(), _RETRY[0]
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._lease / 5)
+                async with asyncio.timeout(self._lease / 5):  # not wait_for, which in Python 3.11 can lose a cancel
+                    await self._changed.wait()
             self._changed.clear()
             try:
                 await self._send()
@@ -86,7 +87,8 @@ class Reporter:
             else:
                 answered, wait = loop.time(), _RETRY[0]
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), _GATHER)
+                    async with asyncio.timeout(_GATHER):
+                        await self._hurry.wait()
 
     async def _send(self) -> None:
         answer = await self._link.send_events(self._first, self._batch())

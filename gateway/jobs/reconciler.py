@@ -124,8 +124,9 @@ class Reconciler:
                 log.exception("the platform could not be looked at")
             for job in tuple(self._active):
                 self._enqueue(job)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), self._cadence.tick)
+            with contextlib.suppress(TimeoutError):  # not wait_for, which in Python 3.11 can lose a cancel
+                async with asyncio.timeout(self._cadence.tick):
+                    await self._stirred.wait()
                 await asyncio.sleep(min(SOON, self._cadence.tick))
 
     async def _handles(self) -> dict[Handle, str]:

@@ -134,7 +134,8 @@ def test_up_serves_submit_wait_status_logs_results_list_and_cancel(flaregate, en
 
 
 def test_ctrl_c_cancels_and_leaves_nothing(environment, tmp_path):
-    (tmp_path / "job.json").write_text(json.dumps(SMALL))
+    long = {**SMALL, "axes": [{"node": "tree", "param": "max_depth", "values": list(range(1, 20_000))}]}
+    (tmp_path / "job.json").write_text(json.dumps(long))
     with subprocess.Popen(
         [FLAREGATE, "run", "job.json"],
         cwd=tmp_path,

@@ -287,3 +287,18 @@ async def test_usage_is_what_the_platform_saw(deploy):
     assert view["usage"]["gib_seconds"] == 10 + 15
     end = [event for event in await gateway.events(job) if event["type"] == "usage"]
     assert end[0]["vcpu_seconds"] == 50
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_gateway_that_is_stirred_just_then_still_ends(deploy, turns):
+    gateway = deploy(reconcile=False)
+    job = await gateway.submit()
+    gateway.reconcile()
+    await gateway.in_state(job, "launching", "running")
+    await asyncio.sleep(0.05)
+    gateway.reconciler.nudge(job)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    gateway._work.cancel()
+    ended, _ = await asyncio.wait({gateway._work}, timeout=2)
+    assert ended
