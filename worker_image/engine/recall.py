@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from flaregate.versions import here
-from flaregate_wire.definitions import FOLDED, Action
+from flaregate_wire.definitions import FITS, Action
 from flaregate_wire.digests import digest
 from flaregate_wire.events import WarningDetail
 from flaregate_wire.planning import Plan, Step, naming
@@ -190,13 +190,9 @@ class Recall:
     def keep_leaf(self, leaf: Step, cut: Cut, report: Report, file: Path | None = None) -> None:
         """Keep what a leaf gave; `report` has the times and warnings of the steps above it too."""
         if report.error is None and not report.cached and self._findable(cut):
-            purpose = Action.FIT.value if cut.fold == ALL_ROWS and self._fits else self._purpose
+            fits = cut.fold == ALL_ROWS and self.plan.definition.action in FITS
+            purpose = Action.FIT.value if fits else self._purpose
             self.cache.keep(self._shelves.leaf(leaf, cut.source), self._key(leaf, cut, purpose), _encoded(report), file)
-
-    @property
-    def _fits(self) -> bool:
-        action = self.plan.definition.action
-        return action is Action.FIT or action in FOLDED
 
     def made(self, key: Key, steps: list[Step], seconds: float, export: Callable[[Key, Path], int]) -> None:
         """A unit was computed: keep what it passes on where that is worth it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from flaregate_wire.definitions import FOLDED, Action
+from flaregate_wire.definitions import FITS, Action
 from flaregate_wire.planning import Step
 from worker_image.engine.calls import run_call, run_cell
 from worker_image.engine.leaves import run_leaf
@@ -46,7 +46,7 @@ def _step(session: Session, step: Step, task: Task, inputs: Sequence[Parts]) -> 
 def _leaves(session: Session, task: Task, inputs: Sequence[Parts]) -> Iterator[Piece]:
     action = session.context.definition.action
     for member in task.members:
-        if action is Action.FIT or action in FOLDED:
+        if action in FITS:
             piece = run_leaf(session, member.step, session.rows(task.cut), inputs)
             yield piece if task.keeps_state else Piece(piece.report)
         else:
