@@ -117,6 +117,12 @@ class Blob:
     media_type: str
     key: str
     complete: bool
+    upload: str | None = None
+    """The store's name for an upload in parts, until it is complete."""
+    parts: str | None = None
+    """Its parts, as JSON: size and sum of each."""
+    used: str = ""
+    """When a submission or an offer last named it; RFC 3339."""
 
 
 @dataclass(frozen=True, slots=True)

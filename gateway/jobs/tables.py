@@ -26,9 +26,17 @@ jobs = Table(
     Column("created", String(32), nullable=False),
     Column("record", Text, nullable=False),
     Column("definition", LargeBinary, nullable=False),
+    Column("ended", String(32)),
+    Column("expires", String(32)),
+    Column("holder", String(64)),
+    Column("held_until", String(32)),
+    Column("fence", Integer, nullable=False, server_default="0"),
     Index("jobs_by_tenant", "tenant", "id"),
-    Index("jobs_active", "active"),
+    Index("jobs_by_state", "tenant", "state", "id"),
+    Index("jobs_active", "active", "id"),
+    Index("jobs_by_expiry", "expires"),
 )
+"""`holder`: the gateway that works at the job, until `held_until`; `fence` grows with each new holder."""
 
 labels = Table(
     "labels",
@@ -101,7 +109,24 @@ blobs = Table(
     Column("media_type", String(200), nullable=False),
     Column("key", Text, nullable=False),
     Column("complete", Boolean, nullable=False),
+    Column("upload", Text),
+    Column("parts", Text),
+    Column("used", String(32), nullable=False, server_default=""),
+    Index("blobs_by_use", "used"),
 )
+"""`upload` and `parts` (JSON): of what is sent in several parts, until it is complete."""
+
+job_blobs = Table(
+    "job_blobs",
+    metadata,
+    Column("job", String(64), primary_key=True),
+    Column("sha256", String(80), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(["tenant", "sha256"], ["blobs.tenant", "blobs.sha256"]),
+    Index("job_blobs_by_blob", "tenant", "sha256"),
+)
+"""What a job's definition refers to: as long as the job is kept, its blobs are."""
 
 idempotency = Table(
     "idempotency",
