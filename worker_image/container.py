@@ -30,16 +30,12 @@ class Container:
         self.blobs = scratch / "blobs"
         self.artifacts = scratch / "artifacts"
         self.ray_temp = scratch / "r"
-        temp, outbox = scratch / "tmp", scratch / "outbox"
+        outbox = scratch / "outbox"
         for folder in (self.blobs, self.artifacts, outbox):
             shutil.rmtree(folder, ignore_errors=True)  # of the job before, on a warm head
-        for folder in (self.blobs, self.artifacts, temp, outbox):
-            folder.mkdir(exist_ok=True)
+            folder.mkdir()
         self.outbox = Outbox(outbox, link, reporter, self.log.write, attempt=order.number, patience=order.lease)
-        self.environment = {
-            **ray_environment(settings.child_environment, order.ray_token, temp),
-            "FLAREGATE_OUTBOX": str(outbox),
-        }
+        self.environment = environment(settings, scratch, order.ray_token)
 
     def reached(self, phase: AttemptPhase) -> None:
         """Report that this container has reached a phase now."""
@@ -56,6 +52,14 @@ class Container:
                 time=_now(), attempt=self.order.number, index=self.order.index, key=key, start=start, size=len(segment)
             )
         )
+
+
+def environment(settings: Settings, scratch: Path, ray_token: str) -> dict[str, str]:
+    """What the driver and Ray of a container are started with."""
+    temp = scratch / "tmp"
+    temp.mkdir(exist_ok=True)
+    own = {"FLAREGATE_OUTBOX": str(scratch / "outbox")}
+    return ray_environment(settings.child_environment, ray_token, temp) | own
 
 
 def _now() -> datetime:

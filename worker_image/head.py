@@ -70,20 +70,20 @@ class Head:
         if self._output is not None:
             await asyncio.wait({self._output}, timeout=seconds)
             self._output.cancel()
-        if self._processes is not None:
+        if self._processes is not None and self._processes.ray_logs is not None:
             self._processes.ray_logs.look(last=True)
 
     async def _work(self) -> Finished:
         container = self._container
         if self._processes is None:
-            self._processes = await HeadProcesses.start(container, self._driver_command)
+            self._processes = await HeadProcesses.start(container.environment, self._driver_command)
         processes, driver = self._processes, self._processes.driver
-        processes.ray_logs.log = container.log
+        ray_logs = processes.logged(container)
         self._output = asyncio.create_task(read_pipe(driver.output, container.log))
         beside = {
             asyncio.create_task(self._feed(processes)),
             asyncio.create_task(self._watch_ray(processes)),
-            asyncio.create_task(processes.ray_logs.run()),
+            asyncio.create_task(ray_logs.run()),
         }
         outcome = asyncio.create_task(driver.outcome(self._passing.take))
         try:

@@ -1,9 +1,9 @@
 """The driver and the Ray of a head: started once, and kept for the next job where the head stays warm."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from worker_image.container import Container
 from worker_image.driver_process import DriverProcess
@@ -21,16 +21,25 @@ class HeadProcesses:
     """What runs on a head beside its supervisor."""
 
     driver: DriverProcess
-    ray_logs: RayWorkerLogs
+    environment: Mapping[str, str]
+    """The driver's, with the Ray token that it knows: a Ray that a later job starts has the same."""
+    ray_logs: RayWorkerLogs | None = None
     ray: "asyncio.Task[RayNode] | None" = None
     _address: "asyncio.Task[str] | None" = None
     driver_knows: bool = False
     """Whether the driver has been told where Ray is."""
 
     @classmethod
-    async def start(cls, container: Container, driver_command: Sequence[str]) -> "HeadProcesses":
-        driver = await DriverProcess.start(container.environment, driver_command)
-        return cls(driver, RayWorkerLogs(container.ray_temp, container.log))
+    async def start(cls, environment: Mapping[str, str], driver_command: Sequence[str]) -> Self:
+        """Start the driver; its job may come later."""
+        return cls(await DriverProcess.start(environment, driver_command), environment)
+
+    def logged(self, container: Container) -> RayWorkerLogs:
+        """What Ray's workers print, from now on in this container's log."""
+        if self.ray_logs is None:
+            self.ray_logs = RayWorkerLogs(container.ray_temp, container.log)
+        self.ray_logs.log = container.log
+        return self.ray_logs
 
     @property
     def alive(self) -> bool:
@@ -53,7 +62,7 @@ class HeadProcesses:
             definition = container.order.definition
             if alone and definition is not None and not needs_ray(definition, container.order.cluster):
                 await asyncio.sleep(ALONE_SECONDS)
-            start = RayNode.start(container.ray_command(), container.environment, _BESIDE if alone else 0)
+            start = RayNode.start(container.ray_command(), self.environment, _BESIDE if alone else 0)
             self.ray = asyncio.create_task(start)
             self._address = asyncio.create_task(self._ready(self.ray))
         return await asyncio.shield(self._address)

@@ -125,6 +125,19 @@ def test_jobs_that_need_ray_find_the_same_one_and_have_their_own_logs(home):
         assert len(rays(pid)) == 1
 
 
+def test_a_job_that_needs_ray_finds_it_on_a_head_whose_first_job_did_not(home):
+    with fg.Client(home=home) as client:
+        first = search(client)
+        first.result()
+        pipe = fg.Pipeline("slow")
+        pipe.node("slow", Slow(), memory=50_000_000)
+        second = client.submit(
+            pipe, action="search", X=X, y=Y, axes={"slow__tag": [1, 2]}, cv=3, refit=False, timeout=100
+        )
+        assert means(second.result()) == [1, 2]
+        assert head(home, second) == head(home, first)
+
+
 def test_another_size_gets_a_head_of_its_own_and_warm_zero_keeps_none(home):
     with fg.Client(home=home) as client:
         first = search(client)
