@@ -13,8 +13,7 @@ from gateway.api.guard import Guard
 from gateway.api.identity import Identity
 from gateway.api.streams import Pace
 from gateway.jobs.service import Service
-from gateway.stores.base import Store
-from gateway.stores.signing import UrlSigner
+from gateway.stores.signing import ServedStore, UrlSigner
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -24,7 +23,8 @@ class Parts:
     """What the routes use."""
 
     service: Service
-    store: Store
+    served: ServedStore | None
+    """The store, where the gateway serves its URLs."""
     signer: UrlSigner
     identity: Identity
     pace: Pace
@@ -47,7 +47,7 @@ def create(parts: Parts | None, hosts: Collection[str] = (), lifespan: Lifespan 
     problems.install(app)
     app.add_middleware(Guard, hosts=tuple(hosts))
     if parts is not None:
-        for name in ("service", "store", "signer", "identity", "pace"):
+        for name in ("service", "served", "signer", "identity", "pace"):
             setattr(app.state, name, getattr(parts, name))
     described: dict[str, Any] = {}
 

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from flaregate_wire.problems import MEANING, MEDIA_TYPE, RETRYABLE, STATUS, Code, Fault, Problem, faults_of
 from gateway.jobs.errors import Refusal
-from gateway.stores.base import KeyRefused, ObjectMismatch, ObjectMissing, StoreError
+from gateway.stores.base import KeyRefused, ObjectMismatch, ObjectMissing, StoreError, UploadMissing
 from gateway.stores.signing import UrlRefused
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ RETRY_AFTER = 1
 _FRAMEWORK = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.TOO_LARGE, 415: Code.UNSUPPORTED_MEDIA_TYPE}
 _STORE: dict[type[StoreError], Code] = {
     ObjectMissing: Code.NOT_FOUND,
+    UploadMissing: Code.NOT_FOUND,
     KeyRefused: Code.NOT_FOUND,
     ObjectMismatch: Code.BLOB_MISMATCH,
     UrlRefused: Code.URL_EXPIRED,

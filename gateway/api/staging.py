@@ -13,8 +13,8 @@ from gateway.api.describe import problems, takes
 from gateway.api.identity import User
 from gateway.api.jobs import answer, service_of
 from gateway.api.ranges import asked_range
-from gateway.stores.base import ObjectExists, Store
-from gateway.stores.signing import UrlSigner
+from gateway.stores.base import ObjectExists, ObjectMissing
+from gateway.stores.signing import ServedStore, UrlSigner
 
 router = APIRouter(prefix="/v1", tags=["staging"])
 _EXAMPLE = {"sha256": "sha256:" + "0" * 64, "size": 1024, "media_type": "application/x-npy"}
@@ -41,8 +41,11 @@ async def complete(request: Request, who: User, sha256: str) -> Response:
     return Response(status_code=204)
 
 
-def _signed(request: Request) -> tuple[Store, UrlSigner]:
-    return request.app.state.store, request.app.state.signer
+def _served(request: Request) -> tuple[ServedStore, UrlSigner]:
+    """The store whose URLs this gateway serves. Raises ObjectMissing where the store has URLs of its own."""
+    if request.app.state.served is None:
+        raise ObjectMissing("this gateway's store has URLs of its own")
+    return request.app.state.served, request.app.state.signer
 
 
 @router.get(
@@ -50,7 +53,7 @@ def _signed(request: Request) -> tuple[Store, UrlSigner]:
 )
 async def get_object(request: Request, key: str) -> Response:
     """Read an object by a presigned URL; a range is honoured."""
-    store, signer = _signed(request)
+    store, signer = _served(request)
     signer.check("GET", key, request.query_params)
     info = await store.head(key)
     part = asked_range(request.headers.get("range"), info.size)
@@ -67,9 +70,13 @@ async def get_object(request: Request, key: str) -> Response:
     "/objects/{key:path}", status_code=204, responses=problems(Code.URL_EXPIRED, Code.BLOB_MISMATCH, Code.TOO_LARGE)
 )
 async def put_object(request: Request, key: str) -> Response:
-    """Write an object by a presigned URL: once, whole, and of the size and sum that were signed."""
-    store, signer = _signed(request)
-    expected = signer.check("PUT", key, request.query_params)
+    """Write an object, or a part of one, by a presigned URL: once, whole, of the size and sum that were signed."""
+    store, signer = _served(request)
+    granted = signer.check("PUT", key, request.query_params)
+    body = pieces(request, BLOB_BYTES, "blob_bytes")
+    if granted.slot is not None:
+        await store.put_part(key, granted.slot, body, granted.expected)
+        return Response(status_code=204)
     with suppress(ObjectExists):  # the same request again: what stands there was sent with the same signature
-        await store.put(key, pieces(request, BLOB_BYTES, "blob_bytes"), if_absent=True, expected=expected)
+        await store.put(key, body, if_absent=True, expected=granted.expected)
     return Response(status_code=204)

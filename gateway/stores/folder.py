@@ -5,29 +5,37 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
-from flaregate_wire.blobs import Transfer
+from flaregate_wire.blobs import Part, Transfer
 from gateway.stores.base import (
     ANYTHING,
+    Abilities,
     Expected,
-    KeyRefused,
     Method,
     ObjectExists,
     ObjectInfo,
     ObjectMismatch,
     ObjectMissing,
+    UploadMissing,
+    checked,
 )
+from gateway.stores.signing import Slot
 
 PIECE = 1024 * 1024
-_KEY = re.compile(r"[\w.=+@-]+(/[\w.=+@-]+)*", re.ASCII)
-KEY_LENGTH = 800
-PART_LENGTH = 200
+DATA = "data"
+_UPLOAD = re.compile(r"[0-9a-f]{32}")
 
-Sign = Callable[[Method, str, Expected], Transfer]
+
+class Sign(Protocol):
+    """What makes URLs."""
+
+    def __call__(self, method: Method, key: str, expected: Expected, slot: Slot | None = None) -> Transfer: ...
 
 
 class FolderStore:
@@ -36,18 +44,15 @@ class FolderStore:
     def __init__(self, root: Path, sign: Sign) -> None:
         self._objects = root / "objects"
         self._drafts = root / "drafts"
+        self._uploads = root / "uploads"
         self._sign = sign
-        for folder in (self._objects, self._drafts):
+        for folder in (self._objects, self._drafts, self._uploads):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for draft in self._drafts.iterdir():
             draft.unlink(missing_ok=True)  # left by a gateway that was killed
 
     def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        refused = not _KEY.fullmatch(key) or any(part in (".", "..") or len(part) > PART_LENGTH for part in parts)
-        if refused or len(key) > KEY_LENGTH:
-            raise KeyRefused(f"{KeyRefused.__doc__} This one is {key[:80]!r}")
-        return self._objects / key
+        return self._objects / checked(key)
 
     async def get(self, key: str, *, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         file = await asyncio.to_thread(_open, self._path(key), start)
@@ -101,8 +106,79 @@ class FolderStore:
                 return  # another object is in it
 
     def presign(self, method: Method, key: str, expected: Expected = ANYTHING) -> Transfer:
-        self._path(key)
-        return self._sign(method, key, expected)
+        return self._sign(method, checked(key), expected)
+
+    def _upload(self, upload: str) -> Path:
+        """The folder of an upload: the object as far as it has come, and a file for each part with its sum."""
+        if not _UPLOAD.fullmatch(upload):
+            raise UploadMissing(upload[:80])
+        return self._uploads / upload
+
+    async def begin(self, key: str, parts: Sequence[Part]) -> str:
+        checked(key)
+        upload = secrets.token_hex(16)
+        await asyncio.to_thread(_make_upload, self._upload(upload), sum(part.size for part in parts))
+        return upload
+
+    def presign_part(self, key: str, upload: str, number: int, parts: Sequence[Part]) -> Transfer:
+        part, offset = parts[number], sum(part.size for part in parts[:number])
+        return self._sign("PUT", checked(key), Expected(part.size, part.sha256), Slot(upload, number, offset))
+
+    async def put_part(self, key: str, slot: Slot, pieces: AsyncIterator[bytes], expected: Expected) -> None:
+        """Write a part in its place. Its sum is noted when all of it has come; until then it can be sent again."""
+        checked(key)
+        folder = self._upload(slot.upload)
+        note = folder / str(slot.part)
+        if note.exists():
+            async for _ in pieces:  # it came before, and stays
+                pass
+            return
+        try:
+            file = (folder / DATA).open("r+b")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UploadMissing(slot.upload) from error
+        with file:
+            file.seek(slot.offset)
+            sha256 = await _fill(file, pieces, expected)
+        await asyncio.to_thread(_note, note, sha256)
+
+    async def arrived(self, key: str, upload: str, parts: Sequence[Part]) -> frozenset[int]:
+        checked(key)
+        return await asyncio.to_thread(_arrived, self._upload(upload), parts)
+
+    async def finish(self, key: str, upload: str, parts: Sequence[Part]) -> ObjectInfo:
+        path, folder = self._path(key), self._upload(upload)
+        try:
+            missing = sorted(set(range(len(parts))) - await self.arrived(key, upload, parts))
+            if missing:
+                raise ObjectMismatch(f"missing, or not as announced: parts {', '.join(map(str, missing))}")
+            await asyncio.to_thread(_publish, folder / DATA, path, if_absent=False)
+        except (UploadMissing, FileNotFoundError) as error:
+            with suppress(ObjectMissing):  # finished before
+                info = await self.head(key)
+                if info.size == sum(part.size for part in parts):
+                    return info
+            raise UploadMissing(upload) from error
+        await self.abandon(key, upload)
+        return await self.head(key)
+
+    async def abandon(self, key: str, upload: str) -> None:
+        checked(key)
+        await asyncio.to_thread(shutil.rmtree, self._upload(upload), ignore_errors=True)
+
+    async def probe(self) -> Abilities:
+        async def nothing() -> AsyncIterator[bytes]:
+            yield b""
+
+        key = f"probes/{secrets.token_hex(16)}"
+        try:
+            await self.put(key, nothing(), if_absent=True)
+        finally:
+            await self.delete(key)
+        return Abilities("folder", conditional_put=True, checked_parts=True)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
 
 
 def _open(path: Path, start: int) -> BinaryIO:
@@ -124,15 +200,41 @@ def _info(path: Path, key: str) -> ObjectInfo:
     return ObjectInfo(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
 
-async def _fill(file: BinaryIO, pieces: AsyncIterator[bytes], expected: Expected) -> None:
-    """Write in constant memory; small pieces are gathered so that not each of them costs a thread's turn."""
+def _make_upload(folder: Path, size: int) -> None:
+    folder.mkdir(mode=0o700)
+    with (folder / DATA).open("xb") as file:
+        file.truncate(size)
+
+
+def _note(path: Path, sha256: str) -> None:
+    """Whole or not at all."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        draft.write_text(sha256)
+        draft.replace(path)
+    except FileNotFoundError as error:
+        raise UploadMissing(path.parent.name) from error
+
+
+def _arrived(folder: Path, parts: Sequence[Part]) -> frozenset[int]:
+    if not (folder / DATA).exists():
+        raise UploadMissing(folder.name)
+    found = set()
+    for number, part in enumerate(parts):
+        with suppress(FileNotFoundError):
+            if (folder / str(number)).read_text() == part.sha256:
+                found.add(number)
+    return frozenset(found)
+
+
+async def _fill(file: BinaryIO, pieces: AsyncIterator[bytes], expected: Expected) -> str:
+    """Write in constant memory, and give the sum; small pieces are gathered so that not each costs a thread's turn."""
     total = 0
     digest = hashlib.sha256()
     gathered = bytearray()
 
     def flush() -> None:
-        if expected.sha256 is not None:
-            digest.update(gathered)
+        digest.update(gathered)
         file.write(gathered)
         gathered.clear()
 
@@ -146,9 +248,11 @@ async def _fill(file: BinaryIO, pieces: AsyncIterator[bytes], expected: Expected
     await asyncio.to_thread(flush)
     if expected.size is not None and total != expected.size:
         raise ObjectMismatch(f"{total} bytes came, {expected.size} were announced")
-    if expected.sha256 is not None and f"sha256:{digest.hexdigest()}" != expected.sha256:
+    found = f"sha256:{digest.hexdigest()}"
+    if expected.sha256 not in (None, found):
         raise ObjectMismatch(f"the bytes are not those of {expected.sha256}")
     await asyncio.to_thread(file.flush)
+    return found
 
 
 def _publish(draft: Path, path: Path, *, if_absent: bool) -> None:

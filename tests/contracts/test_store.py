@@ -5,11 +5,15 @@ import hashlib
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
-from gateway.stores.base import Expected, KeyRefused, ObjectExists, ObjectMismatch, ObjectMissing
+from flaregate_wire.blobs import Part
+from gateway.api import problems, staging
+from gateway.stores.base import Expected, KeyRefused, ObjectExists, ObjectMismatch, ObjectMissing, UploadMissing
 from gateway.stores.folder import FolderStore
-from gateway.stores.signing import UrlRefused, UrlSigner
+from gateway.stores.signing import Grant, Slot, UrlRefused, UrlSigner
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -27,6 +31,22 @@ def signer():
 @pytest.fixture(params=["folder"])
 def store(request, tmp_path, signer):
     return {"folder": lambda: FolderStore(tmp_path / "store", signer.sign)}[request.param]()
+
+
+@pytest.fixture
+async def http(store, signer):
+    """A plain HTTP client, which reaches the gateway's own URLs too."""
+    app = FastAPI()
+    app.include_router(staging.router)
+    problems.install(app)
+    app.state.served, app.state.signer = store, signer
+    async with httpx.AsyncClient(mounts={"http://gateway": httpx.ASGITransport(app)}) as client:
+        yield client
+
+
+async def send(http, transfer, data):
+    answer = await http.request(transfer.method, transfer.url, headers=transfer.headers, content=data)
+    return answer.status_code
 
 
 async def pieces(*parts):
@@ -152,6 +172,115 @@ async def test_objects_pass_in_constant_memory(store):
         tracemalloc.stop()
 
 
+def sum_of(data):
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def announced(*data):
+    return [Part(size=len(one), sha256=sum_of(one)) for one in data]
+
+
+MIN = 5 * 1024 * 1024
+"""Bytes of a part that is not the last one, at least, on services that count."""
+DATA = (b"a" * MIN, b"b" * MIN, b"end")
+
+
+async def test_presigned_requests_need_nothing_else(store, http):
+    data = b"12345"
+    put = store.presign("PUT", "a/b", Expected(5, sum_of(data)))
+    assert await send(http, put, data) in (200, 204)
+    assert await send(http, put, data) in (200, 204)
+    answer = await http.get(store.presign("GET", "a/b").url)
+    assert (answer.status_code, answer.content) == (200, data)
+    answer = await http.get(store.presign("GET", "a/b").url, headers={"Range": "bytes=1-3"})
+    assert (answer.status_code, answer.content) == (206, b"234")
+    answer = await http.get(store.presign("GET", "a/none").url)
+    assert answer.status_code == 404
+
+
+async def test_an_object_of_parts_that_come_in_any_order(store, http):
+    parts = announced(*DATA)
+    upload = await store.begin("a/b", parts)
+    assert await store.arrived("a/b", upload, parts) == frozenset()
+    for number in (2, 0):
+        assert await send(http, store.presign_part("a/b", upload, number, parts), DATA[number]) in (200, 204)
+    assert await store.arrived("a/b", upload, parts) == {0, 2}
+    with pytest.raises(ObjectMismatch, match="1"):
+        await store.finish("a/b", upload, parts)
+    with pytest.raises(ObjectMissing):
+        await store.head("a/b")
+    for number in (1, 1, 2):  # again: harmless
+        assert await send(http, store.presign_part("a/b", upload, number, parts), DATA[number]) in (200, 204)
+    for _ in range(2):
+        assert (await store.finish("a/b", upload, parts)).size == 2 * MIN + 3
+    assert await get(store, "a/b") == b"".join(DATA)
+    await store.abandon("a/b", upload)
+    assert (await store.head("a/b")).size == 2 * MIN + 3
+
+
+async def test_parts_are_sent_at_once(store, http):
+    parts = announced(*DATA)
+    upload = await store.begin("k", parts)
+    await asyncio.gather(
+        *(send(http, store.presign_part("k", upload, number, parts), data) for number, data in enumerate(DATA))
+    )
+    await store.finish("k", upload, parts)
+    assert await get(store, "k", start=MIN - 1, stop=MIN + 1) == b"ab"
+
+
+async def test_a_part_that_is_not_the_announced_one(store, http):
+    """Where the service does not refuse it, its size says so at the end."""
+    parts = announced(b"right", b"end")
+    upload = await store.begin("k", parts)
+    if (await store.probe()).checked_parts:
+        assert await send(http, store.presign_part("k", upload, 0, parts), b"wrong") >= 400
+    await send(http, store.presign_part("k", upload, 0, parts), b"longer than that")
+    await send(http, store.presign_part("k", upload, 1, parts), b"end")
+    assert await store.arrived("k", upload, parts) == {1}
+    with pytest.raises(ObjectMismatch, match="0"):
+        await store.finish("k", upload, parts)
+    assert await send(http, store.presign_part("k", upload, 0, parts), b"right") in (200, 204)
+    assert await store.arrived("k", upload, parts) == {0, 1}
+
+
+async def test_an_upload_that_was_given_up(store, http, tmp_path):
+    parts = announced(b"right")
+    upload = await store.begin("k", parts)
+    transfer = store.presign_part("k", upload, 0, parts)
+    assert await send(http, transfer, b"right") in (200, 204)
+    for _ in range(2):
+        await store.abandon("k", upload)
+    for work in (store.arrived, store.finish):
+        with pytest.raises(UploadMissing):
+            await work("k", upload, parts)
+    assert await send(http, transfer, b"right") == 404
+    with pytest.raises(ObjectMissing):
+        await store.head("k")
+
+
+async def test_a_probe_leaves_nothing(store):
+    found = await store.probe()
+    assert found.kind in ("folder", "s3")
+    assert await names(store, "probes/") == []
+    await store.close()
+
+
+async def test_a_folder_resumes_uploads_after_a_restart(tmp_path, signer):
+    parts = announced(b"one", b"two")
+    store = FolderStore(tmp_path / "store", signer.sign)
+    upload = await store.begin("k", parts)
+    await store.put_part("k", Slot(upload, 1, 3), pieces(b"t", b"wo"), Expected(3, parts[1].sha256))
+    with pytest.raises(ObjectMismatch):
+        await store.put_part("k", Slot(upload, 0, 0), pieces(b"oh!"), Expected(3, parts[0].sha256))
+    again = FolderStore(tmp_path / "store", signer.sign)
+    assert await again.arrived("k", upload, parts) == {1}
+    await again.put_part("k", Slot(upload, 0, 0), pieces(b"one"), Expected(3, parts[0].sha256))
+    await again.put_part("k", Slot(upload, 0, 0), pieces(b"oh!"), Expected(3, parts[0].sha256))
+    await again.finish("k", upload, parts)
+    assert await get(again, "k") == b"onetwo"
+    assert list((tmp_path / "store" / "uploads").iterdir()) == []
+
+
 def query(transfer):
     from urllib.parse import parse_qsl, urlsplit
 
@@ -163,7 +292,7 @@ def test_a_url_is_for_one_request(store, signer):
     transfer = store.presign("PUT", "a/b", expected)
     assert transfer.url.startswith("http://gateway/v1/objects/a/b?")
     params = query(transfer)
-    assert signer.check("PUT", "a/b", params) == expected
+    assert signer.check("PUT", "a/b", params) == Grant(expected)
     forged = [
         ("GET", "a/b", params),
         ("PUT", "a/c", params),
@@ -173,6 +302,7 @@ def test_a_url_is_for_one_request(store, signer):
         ("GET", "a/b", params | {"method": "GET"}),
         ("PUT", "a/b", {name: value for name, value in params.items() if name != "size"}),
         ("PUT", "a/b", params | {"signature": "0" * 64}),
+        ("PUT", "a/b", params | {"upload": "0" * 32, "part": "0", "offset": "0"}),
         ("PUT", "a/b", {}),
     ]
     for method, key, given in forged:
