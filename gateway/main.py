@@ -78,7 +78,7 @@ def assemble(settings: Settings, home: Home, url: str) -> Gateway:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work) for work in (reconciler.run(), service.cache.run())]
+        tasks = [asyncio.create_task(work) for work in (reconciler.run(), service.cache.run(), service.archiver.run())]
         yield
         for task in tasks:
             task.cancel()

@@ -8,12 +8,12 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal, assert_never
 
+from gateway.jobs.archive import EventLog
 from gateway.jobs.batches import Batch
 from gateway.jobs.repository import SqlRepository, Written
 
 KEPT_BYTES = 4 * 1024 * 1024
-"""Of a job's newest events, kept while it is read; who is further behind reads them from the database."""
-PAGE_BYTES = 1024 * 1024
+"""Of a job's newest events, kept while it is read; who is further behind reads them from where they are kept."""
 
 Form = Literal["sse", "ndjson", "outcomes"]
 """Server-sent events; a JSON document a line; the same of outcomes alone."""
@@ -56,8 +56,9 @@ class Channel:
 class Feed:
     """All channels. A channel exists while it has readers."""
 
-    def __init__(self, repository: SqlRepository) -> None:
+    def __init__(self, repository: SqlRepository, log: EventLog) -> None:
         self._repository = repository
+        self._log = log
         self._channels: dict[str, Channel] = {}
         repository.listen(self._publish)
 
@@ -85,22 +86,28 @@ class Feed:
         try:
             while True:
                 woken = channel.woken
-                found = channel.after(after)
-                if found is None:
-                    found = await self._repository.events(job, after, PAGE_BYTES)
-                for batch in found:
+                before = after
+                async for batch in self._after(channel, job, after):
                     after = batch.last
                     encoded = _encoded(batch, form)
                     if encoded:
                         yield encoded
                     if batch.ends:
                         return
-                if not found:
+                if after == before:
                     if await self._over(job, after):
                         return
                     await woken.wait()
         finally:
             self.leave(job)
+
+    async def _after(self, channel: Channel, job: str, cursor: int) -> AsyncIterator[Batch]:
+        kept = channel.after(cursor)
+        if kept is None:
+            async for batch in self._log.read(job, cursor):
+                yield batch
+        for batch in kept or ():
+            yield batch
 
     async def _over(self, job: str, after: int) -> bool:
         """Whether the reader has had all that will ever come."""

@@ -11,6 +11,7 @@ from flaregate_wire.attempts import CommittedArtifact
 from flaregate_wire.model import rfc3339
 from flaregate_wire.states import State
 from gateway.jobs import tables as t
+from gateway.jobs.archive_index import ArchiveIndex
 from gateway.jobs.batches import Batch, batch_of
 from gateway.jobs.cache_index import CacheIndex
 from gateway.jobs.database import Database
@@ -50,6 +51,7 @@ class SqlRepository:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self.cache = CacheIndex(self._database)
+        self.archives = ArchiveIndex(self._database)
         self._listeners: list[Callable[[Written], None]] = []
 
     def listen(self, listener: Callable[[Written], None]) -> None:

@@ -14,6 +14,7 @@ from flaregate_wire.jobs import ArtifactPage, ArtifactView, JobPage, JobView, Pl
 from flaregate_wire.limits import LOG_TAIL_LINES
 from flaregate_wire.states import Reason, State
 from gateway.jobs import admission, moves
+from gateway.jobs.archive import Archiver, EventLog
 from gateway.jobs.cache import Cache
 from gateway.jobs.cache_index import Scope
 from gateway.jobs.cached import CachedTasks
@@ -49,7 +50,8 @@ class Service:
         self._store = store
         self._launcher = launcher
         self._now = clock
-        self._feed = Feed(repository)
+        self._feed = Feed(repository, EventLog(repository, store))
+        self.archiver = Archiver(repository, store)
         self._logs = LogReader(repository, store, self._feed)
         self._in_flight: set[tuple[str, str]] = set()
         self.stirred: Callable[[str], None] = lambda _: None

@@ -72,6 +72,18 @@ event_batches = Table(
     ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
 )
 
+event_archives = Table(
+    "event_archives",
+    metadata,
+    Column("job", String(64), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("key", Text),
+    Column("marks", Text),
+    Column("lines", LargeBinary),
+    ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
+)
+"""The events of a job that has ended: few are `lines` here, many an object under `key` with its `marks` (JSON)."""
+
 segments = Table(
     "segments",
     metadata,
@@ -127,6 +139,17 @@ job_blobs = Table(
     Index("job_blobs_by_blob", "tenant", "sha256"),
 )
 """What a job's definition refers to: as long as the job is kept, its blobs are."""
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("upload", Text, primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("begun", String(32), nullable=False),
+    Index("uploads_by_time", "begun"),
+)
+"""What attempts send in parts, until it is an object or given up."""
 
 idempotency = Table(
     "idempotency",

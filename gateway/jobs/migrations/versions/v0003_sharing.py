@@ -1,4 +1,4 @@
-"""Several gateways, uploads in parts, and what keeps blobs: holders of jobs, references of jobs to blobs, expiry."""
+"""Several gateways, uploads in parts, what keeps blobs, events at rest: holders, references, expiry, archives."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -33,9 +33,31 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job", "sha256"),
     )
     op.create_index("job_blobs_by_blob", "job_blobs", ["tenant", "sha256"], unique=False)
+    op.create_table(
+        "uploads",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("upload", sa.Text(), nullable=False),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("begun", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("key", "upload"),
+    )
+    op.create_index("uploads_by_time", "uploads", ["begun"], unique=False)
+    op.create_table(
+        "event_archives",
+        sa.Column("job", sa.String(length=64), nullable=False),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.Text()),
+        sa.Column("marks", sa.Text()),
+        sa.Column("lines", sa.LargeBinary()),
+        sa.ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("job"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("uploads_by_time", table_name="uploads")
+    op.drop_table("uploads")
+    op.drop_table("event_archives")
     op.drop_index("job_blobs_by_blob", table_name="job_blobs")
     op.drop_table("job_blobs")
     op.drop_index("blobs_by_use", table_name="blobs")
