@@ -6,8 +6,18 @@ DEFINITION_BYTES = 1024 * 1024
 BATCH_BYTES = 4 * 1024 * 1024
 """A batch of events from a container."""
 
+SPILL_BYTES = 4 * 1024 * 1024
+"""What a container writes into one slot of the store while the gateway is away."""
+
 NODES = 500
 PATHS = 10_000
 CANDIDATES = 1_000_000
 BLOB_BYTES = 50 * 1024**3
+PUT_BYTES = 5 * 1024**3
+"""What is sent by one PUT, at most; what is larger is offered in parts."""
+PART_FLOOR = 64 * 1024 * 1024
+"""From here on our own programs send in parts."""
+PART_BYTES = 16 * 1024 * 1024
+"""A part but the last, at least."""
+PARTS = 10_000
 LOG_TAIL_LINES = 20

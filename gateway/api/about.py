@@ -6,7 +6,17 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from flaregate_wire.attempts import BATCH_EVENTS
 from flaregate_wire.events import EVENT_BYTES
 from flaregate_wire.jobs import Limit, Principal
-from flaregate_wire.limits import BATCH_BYTES, BLOB_BYTES, CANDIDATES, DEFINITION_BYTES, NODES, PATHS
+from flaregate_wire.limits import (
+    BATCH_BYTES,
+    BLOB_BYTES,
+    CANDIDATES,
+    DEFINITION_BYTES,
+    NODES,
+    PART_BYTES,
+    PARTS,
+    PATHS,
+    PUT_BYTES,
+)
 from flaregate_wire.problems import Code
 from gateway.api.bodies import SMALL
 from gateway.api.describe import problems
@@ -22,6 +32,9 @@ LIMITS = (
     Limit(name="batch_events", value=BATCH_EVENTS, unit="events"),
     Limit(name="event_bytes", value=EVENT_BYTES, unit="bytes"),
     Limit(name="blob_bytes", value=BLOB_BYTES, unit="bytes"),
+    Limit(name="put_bytes", value=PUT_BYTES, unit="bytes"),
+    Limit(name="part_bytes", value=PART_BYTES, unit="bytes"),
+    Limit(name="parts", value=PARTS, unit="parts"),
     Limit(name="nodes", value=NODES, unit="nodes"),
     Limit(name="paths", value=PATHS, unit="paths"),
     Limit(name="candidates", value=CANDIDATES, unit="candidates"),

@@ -29,7 +29,7 @@ _EXAMPLE = {"sha256": "sha256:" + "0" * 64, "size": 1024, "media_type": "applica
     | {200: {"description": "It is there.", "model": BlobAnswer}},
 )
 async def offer(request: Request, who: User) -> Response:
-    """Say whether something is staged already, or where to send it."""
+    """Say whether something is staged already, or where to send what is missing of it; ask again to go on."""
     found = await service_of(request).staging.offer(who.tenant, await read(request, BlobOffer))
     return answer(found, 200 if found.exists else 201)
 

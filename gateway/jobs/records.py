@@ -126,6 +126,15 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload in parts that an attempt has begun."""
+
+    key: str
+    name: str
+    """The store's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What the first request with an Idempotency-Key was answered."""
 
@@ -148,5 +157,6 @@ __all__ = [
     "Instance",
     "JobRecord",
     "Segment",
+    "Upload",
     "Verdict",
 ]

@@ -13,6 +13,7 @@ from flaregate_wire.states import State
 from gateway.jobs import tables as t
 from gateway.jobs.archive_index import ArchiveIndex
 from gateway.jobs.batches import Batch, batch_of
+from gateway.jobs.blob_index import BlobIndex
 from gateway.jobs.cache_index import CacheIndex
 from gateway.jobs.database import Database
 from gateway.jobs.moves import Move
@@ -51,6 +52,7 @@ class SqlRepository:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self.cache = CacheIndex(self._database)
+        self.staged = BlobIndex(self._database)
         self.archives = ArchiveIndex(self._database)
         self._listeners: list[Callable[[Written], None]] = []
 
@@ -182,28 +184,6 @@ class SqlRepository:
         """The blobs of a tenant among these, complete or not."""
         query = select(t.blobs).where(t.blobs.c.tenant == tenant, t.blobs.c.sha256.in_(sums))
         return {row.sha256: Blob(*tuple(row)) for row in await self._rows(query)} if sums else {}
-
-    async def keep_blob(self, blob: Blob) -> Blob:
-        """Keep a blob's place, or that it is complete; gives what is kept, which may be an earlier offer's.
-
-        What is complete at one place takes the place of an offer that is not.
-        """
-        c = t.blobs.c
-        where = (c.tenant == blob.tenant, c.sha256 == blob.sha256)
-
-        def work(connection: Connection) -> Blob:
-            row = connection.execute(select(t.blobs).where(*where)).first()
-            if row is None:
-                values = {column.name: getattr(blob, column.name) for column in t.blobs.columns}
-                connection.execute(insert(t.blobs), values)
-                return blob
-            kept = Blob(*tuple(row))
-            if not blob.complete or kept.complete:
-                return kept
-            connection.execute(update(t.blobs).where(*where).values(complete=True, key=blob.key))
-            return replace(kept, complete=True, key=blob.key)
-
-        return await self._database.write(work)
 
     async def _rows(self, query: Select[Any]) -> list[Row[Any]]:
         return await self._database.read(lambda connection: list(connection.execute(query)))

@@ -1,22 +1,29 @@
 """What is in the store before a job begins: blobs that users send, and earlier jobs' artifacts that serve as blobs."""
 
+import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from flaregate_wire.blobs import BlobAnswer, BlobOffer
+from pydantic import TypeAdapter
+
+from flaregate_wire.blobs import BlobAnswer, BlobOffer, Part, Sending
 from flaregate_wire.definitions import Artifact, JobDefinition, ModelNode
 from flaregate_wire.definitions import Blob as Staged
-from flaregate_wire.limits import BLOB_BYTES
+from flaregate_wire.limits import BLOB_BYTES, PUT_BYTES
+from flaregate_wire.model import rfc3339
 from flaregate_wire.problems import Fault
 from gateway.jobs.errors import BlobMismatch, BlobMissing, InvalidDefinition, JobMissing, TooLarge
 from gateway.jobs.records import Blob
 from gateway.jobs.repository import SqlRepository
-from gateway.stores.base import Expected, ObjectMissing, Store
+from gateway.jobs.sending import in_parts
+from gateway.stores.base import Expected, ObjectMismatch, ObjectMissing, Store, UploadMissing
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
+_PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
 
 
 class Staging:
@@ -24,40 +31,122 @@ class Staging:
 
     def __init__(self, repository: SqlRepository, store: Store, url_age: float, clock: Callable[[], datetime]) -> None:
         self._repository = repository
+        self._index = repository.staged
         self._store = store
         self._url_age = url_age
         self._now = clock
 
+    def _new_key(self, tenant: str) -> str:
+        return f"tenants/{tenant}/blobs/{secrets.token_hex(16)}"
+
     async def offer(self, tenant: str, offer: BlobOffer) -> BlobAnswer:
-        """Whether it is staged, or where to send it: a random key, bound to size and sum."""
-        if offer.size > BLOB_BYTES:
-            raise TooLarge(f"{offer.size} bytes; the limit blob_bytes is {BLOB_BYTES} bytes")
-        key = f"tenants/{tenant}/blobs/{secrets.token_hex(16)}"
-        blob = Blob(tenant, offer.sha256, offer.size, offer.media_type, key, complete=False)
-        kept = await self._repository.keep_blob(blob)  # an earlier offer of the same bytes keeps its place
-        if kept.complete:
-            return BlobAnswer(exists=True)
+        """Whether it is staged, or where to send what is missing: to a random key, bound to size and sums."""
+        _check_size(offer)
+        used = rfc3339(self._now())
+        key = self._new_key(tenant)
+        blob = Blob(tenant, offer.sha256, offer.size, offer.media_type, key, complete=False, used=used)
+        kept = await self._index.offer(blob)  # an earlier offer of the same bytes keeps its place
         if kept.size != offer.size:
             raise BlobMismatch(f"{offer.sha256} was announced with {kept.size} bytes before, now with {offer.size}")
-        upload = self._store.presign("PUT", kept.key, Expected(kept.size, kept.sha256))
-        return BlobAnswer(exists=False, upload=(upload,), expires=self._now() + timedelta(seconds=self._url_age))
+        there: frozenset[int] = frozenset()
+        if offer.parts and not kept.complete:
+            kept, there = await self._taken_up(kept, offer.parts)
+        if kept.complete:
+            return BlobAnswer(exists=True)
+        if offer.parts:
+            upload, missing = in_parts(self._store, kept.key, kept.upload, offer.parts, there)
+        else:
+            whole = self._store.presign("PUT", kept.key, Expected(kept.size, kept.sha256))
+            upload, missing = (Sending.of(whole),), kept.size
+        expires = self._now() + timedelta(seconds=self._url_age)
+        return BlobAnswer(exists=False, upload=upload, missing=missing, expires=expires)
+
+    async def _taken_up(self, kept: Blob, parts: tuple[Part, ...]) -> tuple[Blob, frozenset[int]]:
+        """The blob with an upload in these parts, and which of them have arrived.
+
+        Of two requests at once one begins the upload. An offer with other parts gives the one before it up.
+        """
+        cut = _PARTS.dump_json(parts).decode()
+        while not kept.complete:
+            if kept.upload is not None and kept.parts == cut:
+                there = await self._arrived(kept, kept.upload, parts)
+                if there is not None:
+                    return kept, there
+            begun = await self._store.begin(kept.key, parts)
+            before, kept = kept.upload, await self._index.begin(kept, begun, cut)
+            over = begun if kept.upload != begun else before
+            if over is not None:
+                await self._store.abandon(kept.key, over)
+            if kept.upload == begun:
+                break
+        return kept, frozenset()
+
+    async def _arrived(self, blob: Blob, upload: str, parts: tuple[Part, ...]) -> frozenset[int] | None:
+        """Numbers of the parts that are there; None where the store has forgotten the upload."""
+        try:
+            return await self._store.arrived(blob.key, upload, parts)
+        except UploadMissing:
+            return frozenset(range(len(parts))) if await self._there(blob) else None
+
+    async def _there(self, blob: Blob) -> bool:
+        """Whether an object of its size is at its key."""
+        try:
+            return (await self._store.head(blob.key)).size == blob.size
+        except ObjectMissing:
+            return False
 
     async def complete(self, tenant: str, sha256: str) -> None:
         """The bytes were sent: check that they are there, and make them known."""
         blob = (await self._repository.blobs(tenant, (sha256,))).get(sha256)
         if blob is None:
             raise JobMissing(f"nothing was announced as {sha256}")
+        if blob.complete:
+            return
+        left = await self._put_together(blob)
+        begun = await self._index.complete(blob)  # by another client, whose parts are not needed any more
+        for upload in (left, begun):
+            if upload is not None:
+                await self._store.abandon(blob.key, upload)
+
+    async def _put_together(self, blob: Blob) -> str | None:
+        """Make the object of its parts, if it was sent in parts; gives an upload that was not needed."""
+        wrong, left = "nothing has been sent yet", None
+        if blob.upload is not None:
+            try:
+                await self._store.finish(blob.key, blob.upload, _PARTS.validate_json(blob.parts or "[]"))
+            except (UploadMissing, ObjectMismatch) as error:  # or it was sent whole, or by another client
+                wrong, left = str(error), blob.upload
         try:
             info = await self._store.head(blob.key)
         except ObjectMissing as error:
-            raise BlobMismatch("nothing has been sent yet") from error
+            raise BlobMismatch(wrong) from error
         if info.size != blob.size:
             raise BlobMismatch(f"{info.size} bytes came, {blob.size} were announced")
-        await self._repository.keep_blob(replace(blob, complete=True))
+        return left
+
+    async def unmap(self, tenant: str, sums: Collection[str]) -> None:
+        """These blobs were found damaged: whoever needs one sends it anew. What nobody else needs is removed."""
+        found = await self._repository.blobs(tenant, tuple(sums))
+        for blob in found.values():
+            if blob.complete and await self._index.unmap(blob, self._new_key(tenant)):
+                await self._store.delete(blob.key)
+            log.warning("%s of the tenant %s is damaged: it is to be sent again", blob.sha256, tenant)
+
+    async def sweep(self, before: datetime) -> int:
+        """Give up uploads in parts, of all tenants, that nobody has gone on with since; gives how many."""
+        blobs, uploads = await self._index.idle(before)
+        for blob in blobs:
+            await self._store.abandon(blob.key, blob.upload or "")
+            await self._index.forget_upload(blob)
+        for upload in uploads:
+            await self._store.abandon(upload.key, upload.name)
+            await self._index.over(upload)
+        return len(blobs) + len(uploads)
 
     async def check(self, tenant: str, definition: JobDefinition) -> None:
         """Raise BlobMissing with every blob that the definition refers to and that is not staged."""
         needed = definition.blobs()
+        await self._index.touch(tenant, needed, self._now())
         known = await self._repository.blobs(tenant, tuple(needed))
         missing = sorted(name for name in needed if name not in known or not known[name].complete)
         if missing:
@@ -93,7 +182,16 @@ class Staging:
     async def keep(self, blobs: tuple[Blob, ...]) -> None:
         """Make artifacts known by their sums, as if they had been sent."""
         for blob in blobs:
-            await self._repository.keep_blob(blob)
+            offered = await self._index.keep(replace(blob, used=rfc3339(self._now())))
+            if offered is not None and offered.upload is not None:
+                await self._store.abandon(offered.key, offered.upload)
+
+
+def _check_size(offer: BlobOffer) -> None:
+    if offer.size > BLOB_BYTES:
+        raise TooLarge(f"{offer.size} bytes; the limit blob_bytes is {BLOB_BYTES} bytes")
+    if offer.size > PUT_BYTES and not offer.parts:
+        raise TooLarge(f"{offer.size} bytes; the limit put_bytes is {PUT_BYTES} bytes: offer more than that in `parts`")
 
 
 def _artifacts(definition: JobDefinition) -> Iterator[tuple[str, Artifact]]:

@@ -50,6 +50,8 @@ class FolderStore:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for draft in self._drafts.iterdir():
             draft.unlink(missing_ok=True)  # left by a gateway that was killed
+        for gone in self._uploads.glob("*.gone"):
+            shutil.rmtree(gone, ignore_errors=True)
 
     def _path(self, key: str) -> Path:
         return self._objects / checked(key)
@@ -164,7 +166,7 @@ class FolderStore:
 
     async def abandon(self, key: str, upload: str) -> None:
         checked(key)
-        await asyncio.to_thread(shutil.rmtree, self._upload(upload), ignore_errors=True)
+        await asyncio.to_thread(_remove_upload, self._upload(upload))
 
     async def probe(self) -> Abilities:
         async def nothing() -> AsyncIterator[bytes]:
@@ -204,6 +206,14 @@ def _make_upload(folder: Path, size: int) -> None:
     folder.mkdir(mode=0o700)
     with (folder / DATA).open("xb") as file:
         file.truncate(size)
+
+
+def _remove_upload(folder: Path) -> None:
+    """At once, so that a part that is just arriving leaves nothing behind."""
+    gone = folder.with_name(f"{folder.name}.gone")
+    with suppress(FileNotFoundError):
+        folder.replace(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _note(path: Path, sha256: str) -> None:
