@@ -228,7 +228,9 @@ class AsyncClient:
 
     async def __aenter__(self) -> Self:
         if self._link is None:
-            self._opened = await asyncio.to_thread(open_gateway, self._home)
+            self._opened = await asyncio.to_thread(
+                open_gateway, self._home, spare=warm_seconds(self._warm, embedded=True)
+            )
             self._link = AsyncLink(self._opened.url, self._opened.token, transport=self._transport)
         return self
 

@@ -184,7 +184,11 @@ class Client:
         self._opened: Opened | None = None
         address = url or settings.url
         if address is None or embedded:
-            self._opened = open_gateway(Path(home) if home else settings.home, start=embedded is not False)
+            self._opened = open_gateway(
+                Path(home) if home else settings.home,
+                start=embedded is not False,
+                spare=warm_seconds(warm, embedded=True),
+            )
             self.link = Link(self._opened.url, self._opened.token, transport=transport)
         else:
             self.link = Link(checked_url(address), token or settings.token, transport=transport)

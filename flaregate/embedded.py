@@ -48,15 +48,17 @@ class Opened:
                 child.wait(END_SECONDS)
 
 
-def open_gateway(home: Path, *, start: bool = True) -> Opened:
+def open_gateway(home: Path, *, start: bool = True, spare: float = 0) -> Opened:
     """The gateway of a home folder; started if there is none and `start` says so.
+
+    One that is started has a head ready, that waits for its first job for `spare` seconds.
 
     Raises GatewayUnavailable: nothing is installed that could be started, or it died; the message has its last lines.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     opener = _opener(home)
     try:
-        found = _found_or_started(home) if start else _staying(home)
+        found = _found_or_started(home, spare) if start else _staying(home)
         token = (home / "token").read_text().strip()
     except BaseException:  # whatever it is, Ctrl-C too: a file that nobody locks keeps no gateway alive, but litters
         opener.close()
@@ -75,7 +77,7 @@ def _staying(home: Path) -> dict[str, Any]:
     return found
 
 
-def _found_or_started(home: Path) -> dict[str, Any]:
+def _found_or_started(home: Path, spare: float) -> dict[str, Any]:
     """What the gateway wrote of itself, found or started.
 
     Of two processes that start one at once, one gets the home's lock; the other's child ends and the first is used.
@@ -88,7 +90,7 @@ def _found_or_started(home: Path) -> dict[str, Any]:
             return found
         if not _locked(home / "lock"):
             if child is None:
-                child = _start(home)
+                child = _start(home, spare)
                 _children.setdefault(home, []).append(child)
             elif child.poll() is not None:
                 raise GatewayUnavailable(_death(home, child.returncode), retryable=False)
@@ -132,7 +134,7 @@ def _live(home: Path) -> dict[str, Any] | None:
     return found if healthy else None
 
 
-def _start(home: Path) -> "subprocess.Popen[bytes]":
+def _start(home: Path, spare: float) -> "subprocess.Popen[bytes]":
     """Start it in a session of its own, so that Ctrl-C at the terminal is ours alone to answer.
 
     `-P`: a folder called gateway where the user works is not the gateway.
@@ -144,7 +146,9 @@ def _start(home: Path) -> "subprocess.Popen[bytes]":
             "or set FLAREGATE_URL and FLAREGATE_TOKEN",
             retryable=False,
         )
-    environment = child_environment(FLAREGATE_EMBEDDED="true", FLAREGATE_HOME=str(home), FLAREGATE_PORT="0")
+    environment = child_environment(
+        FLAREGATE_EMBEDDED="true", FLAREGATE_HOME=str(home), FLAREGATE_PORT="0", FLAREGATE_SPARE=str(spare)
+    )
     with (home / "gateway.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "gateway"],

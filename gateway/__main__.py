@@ -1,7 +1,28 @@
-"""`python -m gateway`: the service, configured by `FLAREGATE_…`."""
+"""`python -m gateway`: the service, configured by `FLAREGATE_…`. A spare head starts while the rest is loaded."""
 
+import asyncio
+import os
 import sys
 
-from gateway.main import main
+from gateway.home import Home
+from gateway.launchers.local import LocalLauncher
+from gateway.settings import Settings, inherited
 
-sys.exit(main())
+
+def run() -> int:
+    """Run a gateway; gives the exit code."""
+    os.umask(0o077)
+    settings = Settings()
+    launcher = LocalLauncher(Home(settings.home).path, inherited())
+    if settings.spare:
+        launcher.spare(f"http://{settings.host}", settings.spare)
+    from gateway.main import main  # noqa: PLC0415 - takes as long as it takes a head to start
+
+    try:
+        return main(settings, launcher)
+    finally:
+        asyncio.run(launcher.close())
+
+
+if __name__ == "__main__":
+    sys.exit(run())

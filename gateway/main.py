@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
@@ -56,8 +55,8 @@ class Gateway:
     app: FastAPI
 
 
-def assemble(settings: Settings, home: Home, url: str) -> Gateway:
-    """Build every part and hand each what it needs."""
+def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None = None) -> Gateway:
+    """Build every part and hand each what it needs; without a launcher, the one that the settings name."""
 
     def clock() -> datetime:
         return datetime.now(UTC)
@@ -65,7 +64,7 @@ def assemble(settings: Settings, home: Home, url: str) -> Gateway:
     secret = home.secret()
     signer = UrlSigner(secret, url, settings.url_age, clock)
     store = FolderStore(home.path / "store", signer.sign)
-    launcher = LocalLauncher(home.path, inherited(), clock=clock)
+    launcher = launcher or LocalLauncher(home.path, inherited(), clock=clock)
     repository = SqlRepository(settings.database)
     keys = Keys(secret)
     lease = launcher.capabilities.lease
@@ -172,11 +171,9 @@ def _listen(settings: Settings, home: Home) -> socket.socket:
     raise AssertionError(ports)
 
 
-def main() -> int:
+def main(settings: Settings, launcher: Launcher) -> int:
     """Run a gateway on its home; gives the exit code."""
-    settings = Settings()
     home = Home(settings.home)
-    os.umask(0o077)
     target = {"filename": home.path / "gateway.log"} if settings.embedded else {"stream": sys.stderr}
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", **target
@@ -187,7 +184,7 @@ def main() -> int:
         with home.locked(), _listen(settings, home) as listening:
             host, port = listening.getsockname()[:2]
             url = settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            asyncio.run(serve(assemble(settings, home, url), home, listening, url))
+            asyncio.run(serve(assemble(settings, home, url, launcher), home, listening, url))
     except HomeTaken as taken:
         sys.stderr.write(f"{taken}\n")
         return USAGE

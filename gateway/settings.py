@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     join_timeout: float = Field(default=60, gt=0, description="Seconds that workers have to join the head.")
     grace: float = Field(default=5, ge=0, description="Seconds between asking containers to end and ending them.")
     linger: float = Field(default=0.5, ge=0, description="Seconds that a head has to end itself after its commit.")
+    spare: float = Field(
+        default=0,
+        ge=0,
+        description="Embedded: seconds that a head, started with the gateway, waits for the first job; 0 starts none.",
+    )
     openers_wait: float = Field(default=10, gt=0, description="Embedded: seconds to wait for the first program.")
     openers_interval: float = Field(default=0.5, gt=0, description="Embedded: seconds between looks at its programs.")
     ending: float = Field(default=8, gt=0, description="Embedded: seconds to end its jobs before they are forced.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from worker_image.container import Container
+from worker_image.container import Container, environment
 from worker_image.driver_process import DRIVER
 from worker_image.gateway_link import AttemptOver, GatewayLink, LinkError, insist
 from worker_image.head import Head
@@ -55,26 +55,29 @@ def main(scratch: Path, driver_command: Sequence[str] = DRIVER) -> int:
 
 
 async def supervise(settings: Settings, scratch: Path, driver_command: Sequence[str] = DRIVER) -> Exit:
-    """Fetch the order and follow it, and then the orders that a warm head is given.
+    """Fetch the order and follow it, and then the orders that a warm head is given; a spare one begins with these.
 
     What is still running then is for the caller to end.
     """
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
     parking = None if settings.park is None else Parking(settings.park)
-    kept: HeadProcesses | None = None
+    warm: Warm | None = None
+    if settings.spare is not None:
+        given = environment(settings, scratch, secrets.token_hex(32))
+        warm = Warm(await HeadProcesses.start(given, driver_command), settings.spare)
     while True:
-        asked = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, asked.set)
+        if warm is not None and parking is not None:
+            job = await parking.wait(warm.seconds, _either(asked.wait(), warm.processes.idle()))
+            if job is None:
+                return Exit.DONE
+            settings = replace(settings, url=job.url, attempt=job.attempt, index=job.index, bootstrap=job.bootstrap)
+        kept = None if warm is None else warm.processes
         ended = await _one_job(settings, scratch, driver_command, kept, asked)
         if isinstance(ended, Exit):
             return ended
-        if parking is None:
-            return Exit.DONE
-        kept = ended.processes
-        job = await parking.wait(ended.seconds, _either(asked.wait(), kept.idle()))
-        if job is None:
-            return Exit.DONE
-        settings = replace(settings, url=job.url, attempt=job.attempt, index=job.index, bootstrap=job.bootstrap)
+        warm = ended
 
 
 async def _one_job(

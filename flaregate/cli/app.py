@@ -72,7 +72,7 @@ def run(
 def show_plan(file: JobFile, output: Format = Output.TEXT) -> None:
     """Say what a job would do, without running it: candidates, folds, tasks, where it would run, what it would cost."""
     definition = files.read(file)
-    with Client() as client:
+    with Client(warm=0) as client:
         found = client.plan_definition(definition)
     if output is not Output.TEXT:
         return out.print(found.model_dump_json(exclude_none=True), markup=False, highlight=False)
@@ -98,7 +98,7 @@ def wait(
     output: Format = Output.TEXT,
 ) -> None:
     """Wait until a job has ended; the exit code says how."""
-    with Client() as client:
+    with Client(warm=0) as client:
         job = client.job(job_id)
         try:
             view = job.wait(timeout=timeout)
@@ -111,7 +111,7 @@ def wait(
 @app.command()
 def status(job_id: JobId, output: Format = Output.TEXT) -> None:
     """Show where a job is."""
-    with Client() as client:
+    with Client(warm=0) as client:
         view = client.job(job_id).view()
     if output is not Output.TEXT:
         return out.print(_json(view), markup=False, highlight=False)
@@ -125,7 +125,7 @@ def logs(
     tail: Tail = None,
 ) -> None:
     """Print what a job's code has printed."""
-    with Client() as client:
+    with Client(warm=0) as client:
         for line in client.job(job_id).logs(follow=follow, tail=tail):
             sys.stdout.write(line if line.endswith("\n") else f"{line}\n")
             sys.stdout.flush()
@@ -137,7 +137,7 @@ def events(
     after: Annotated[int, typer.Option(min=0, help="Only events with a greater id.")] = 0,
 ) -> None:
     """Print a job's events, one JSON document a line, until it ends."""
-    with Client() as client:
+    with Client(warm=0) as client:
         for event in client.job(job_id).events(after=after):
             sys.stdout.write(encode(event).decode() + "\n")
             sys.stdout.flush()
@@ -151,7 +151,7 @@ def results(
     """Show a job's outcomes: a table on a terminal when it has ended, else one JSON document a line as they arrive."""
     as_table = output is Output.TEXT or (output is None and out.is_terminal)
     shown: list[OutcomeEvent] = []
-    with Client() as client:
+    with Client(warm=0) as client:
         job = client.job(job_id)
         for event in job.events():
             if not isinstance(event, OutcomeEvent):
@@ -171,7 +171,7 @@ def artifacts(
     to: Annotated[Path | None, typer.Option(help="The file to write; default: the artifact's name.")] = None,
 ) -> None:
     """List what a job left in the store, or download one of it."""
-    with Client() as client:
+    with Client(warm=0) as client:
         job = client.job(job_id)
         if name is None:
             for item in job.artifacts():
@@ -185,7 +185,7 @@ def artifacts(
 @app.command()
 def cancel(job_id: JobId) -> None:
     """Cancel a job, in whatever state it is."""
-    with Client() as client:
+    with Client(warm=0) as client:
         view = client.job(job_id).cancel()
     out.print(f"{job_id} {view.state if view.state.terminal else 'is being cancelled'}", highlight=False)
 
@@ -197,7 +197,7 @@ def gc(
     ],
 ) -> None:
     """Remove from the cache all that a job's attempts have put there; other jobs compute it again."""
-    with Client() as client:
+    with Client(warm=0) as client:
         gone = client.link.run(flows.forgetting(job_id))
     out.print(f"removed {gone.objects} objects of {job_id}, {words.size(gone.size)}", markup=False, highlight=False)
 
@@ -209,7 +209,7 @@ def list_jobs(
     output: Format = Output.TEXT,
 ) -> None:
     """List jobs, newest first."""
-    with Client() as client:
+    with Client(warm=0) as client:
         for view in client.jobs(state=state, limit=limit):
             if output is Output.TEXT:
                 when, reason = f"{view.created:%Y-%m-%d %H:%M:%S}", f"({view.reason})" if view.reason else ""

@@ -8,6 +8,7 @@ import asyncio
 import math
 import os
 import platform
+import secrets
 import shutil
 import signal
 import subprocess
@@ -44,7 +45,7 @@ _INHERITED = frozenset(
     {"PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
 )
 _INHERITED_PREFIXES = ("LC_", "SSL_", "XDG_CACHE_")
-_DISTRIBUTIONS = ("cloudpickle", "ray", "scikit-learn", "numpy", "scipy")
+_DISTRIBUTIONS = ("cloudpickle", "ray", "scikit-learn", "numpy", "scipy", "pandas", "polars", "pyarrow")
 _KEPT_SECONDS = 24 * 3600.0
 """How long the folder of an ended run is kept for who wants to read what it printed."""
 _MOST_PARKED = 3
@@ -90,7 +91,8 @@ class LocalLauncher:
 
     def environment(self) -> Mapping[str, str]:
         """Versions of this environment, in which the containers run too."""
-        return {"python": platform.python_version(), **{name: metadata.version(name) for name in _DISTRIBUTIONS}}
+        installed = (name for name in _DISTRIBUTIONS if any(metadata.Distribution.discover(name=name)))
+        return {"python": platform.python_version(), **{name: metadata.version(name) for name in installed}}
 
     def handle(self, attempt: str) -> Handle:
         return Handle(attempt=attempt, name=attempt)
@@ -118,8 +120,8 @@ class LocalLauncher:
         return await self._in_thread(self._list)
 
     async def close(self) -> None:
-        """End the heads that wait for another job; those that have one go on."""
-        await self._in_thread(self._end_parked)
+        """End the heads that have no job; the others go on."""
+        await self._in_thread(self._end_idle)
 
     async def _in_thread(self, work: Callable[..., T], *given: object) -> T:
         async with self._one_at_a_time:
@@ -151,36 +153,71 @@ class LocalLauncher:
             run.intend(order.cluster.instances)
             known = self._instances(order.attempt, run)
             for index in range(order.cluster.instances):
-                if index not in known and not self._warm.reuse(order, run, self._clock().timestamp()):
-                    self._start(order, run, index)
+                if index in known:
+                    continue
+                if index != 0 or not self._warm.reuse(order, run, self._clock().timestamp()):
+                    self._start_for(order, run, index)
         except OSError as exc:
             raise LaunchFailed(f"cannot start a process: {exc}") from exc
 
-    def _start(self, order: LaunchOrder, run: Run, index: int) -> None:
-        environment = {
-            **self._environment,
+    def _start_for(self, order: LaunchOrder, run: Run, index: int) -> None:
+        own = {
             "FLAREGATE_URL": order.gateway_url,
             "FLAREGATE_ATTEMPT": order.attempt,
             "FLAREGATE_INDEX": str(index),
             "FLAREGATE_BOOTSTRAP": order.bootstrap,
-            "FLAREGATE_RUN": str(self._marker(order.attempt, index)),
-            "TMPDIR": str(self._make_temp(order.attempt, index)),
         }
         if may_stay(order):
-            environment["FLAREGATE_PARK"] = str(run.parked)
             self._end_parked(_MOST_PARKED - 1)
+        run.record(self._start(order.attempt, run, index, own, parks=may_stay(order), order=order))
+
+    def spare(self, url: str, seconds: float) -> None:
+        """Start a head before there is a job; the first one that comes within so many seconds has it at once.
+
+        `url` says on which interface gateways of this machine listen; the job brings its own.
+        """
+        origin = f"spare-{secrets.token_hex(8)}"
+        run = self._run(origin)
+        run.intend(1)
+        own = {
+            "FLAREGATE_URL": url,
+            "FLAREGATE_ATTEMPT": origin,
+            "FLAREGATE_INDEX": "0",
+            "FLAREGATE_SPARE": str(seconds),
+        }
+        instance = self._start(origin, run, 0, own, parks=True)
+        run.record(replace(instance, ended=instance.since, exit_code=0, owner=""))
+
+    def _start(
+        self,
+        attempt: str,
+        run: Run,
+        index: int,
+        own: Mapping[str, str],
+        *,
+        parks: bool,
+        order: LaunchOrder | None = None,
+    ) -> Instance:
+        """Start a container's first process; one that parks may be given further jobs."""
+        environment = {
+            **self._environment,
+            **own,
+            **({"FLAREGATE_PARK": str(run.parked)} if parks else {}),
+            "FLAREGATE_RUN": str(self._marker(attempt, index)),
+            "TMPDIR": str(self._make_temp(attempt, index)),
+        }
         try:
-            child = self._spawn(run, index, environment, subprocess.PIPE if may_stay(order) else subprocess.DEVNULL)
+            child = self._spawn(run, index, environment, subprocess.PIPE if parks else subprocess.DEVNULL)
         except OSError:
             shutil.rmtree(environment["TMPDIR"], ignore_errors=True)
             raise
         if child.stdin is not None:
-            self._warm.add(order, os.dup(child.stdin.fileno()))
+            self._warm.add(attempt, os.dup(child.stdin.fileno()), order)
             child.stdin.close()
         self._children.add(child.pid)
         child.returncode = 0  # it may outlive this object, which must neither warn of that nor take the exit code
         created = psutil.Process(child.pid).create_time()
-        run.record(Instance(index=index, pid=child.pid, created=created, since=self._clock().timestamp()))
+        return Instance(index=index, pid=child.pid, created=created, since=self._clock().timestamp())
 
     def _spawn(
         self, run: Run, index: int, environment: Mapping[str, str], standard_input: int
@@ -201,7 +238,14 @@ class LocalLauncher:
         """End heads that wait for another job, but for those that began last; clear up after those that have ended."""
         waiting = self._warm.waiting()
         unwanted = [origin for origin in waiting[: max(0, len(waiting) - kept)] if self._warm.unpark(origin)]
-        for origin in (*unwanted, *self._warm.ended()):
+        self._end((*unwanted, *self._warm.ended()))
+
+    def _end_idle(self) -> None:
+        self._end_parked()
+        self._end(self._warm.untaken())
+
+    def _end(self, origins: Collection[str]) -> None:
+        for origin in origins:
             head = self._warm.head(origin)
             if head is not None:
                 self._sweep(origin, [head])
@@ -287,6 +331,8 @@ class LocalLauncher:
             alive = [instance for instance in instances if instance.process() is not None]
             ends = [instance.ended or math.inf for instance in instances] or [folder.stat().st_mtime]
             if max(ends) < horizon and not alive:
+                for instance in instances:
+                    shutil.rmtree(self._temp(folder.name, instance.index), ignore_errors=True)
                 shutil.rmtree(folder, ignore_errors=True)
 
 

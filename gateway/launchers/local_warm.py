@@ -21,7 +21,8 @@ Kind = tuple[str, float, int, int]
 class _Line:
     """The way to one head."""
 
-    kind: Kind
+    kind: Kind | None
+    """None: nobody has had it yet, anybody may."""
     descriptor: int
 
 
@@ -33,9 +34,9 @@ class WarmHeads:
         self._run = run
         self._lines: dict[str, _Line] = {}
 
-    def add(self, order: LaunchOrder, descriptor: int) -> None:
-        """A head was started for this order, and reads what is written to this descriptor."""
-        self._lines[order.attempt] = _Line(_kind(order), descriptor)
+    def add(self, origin: str, descriptor: int, order: LaunchOrder | None) -> None:
+        """A head was started, for this order or for the first that comes, and reads what is written there."""
+        self._lines[origin] = _Line(None if order is None else _kind(order), descriptor)
 
     def remove(self, origin: str) -> None:
         """A head has ended, or shall not be given another job."""
@@ -52,6 +53,10 @@ class WarmHeads:
         """Those that have ended while they were nobody's."""
         return [origin for origin in self._lines if self.owner(origin) == "" and not self._alive(origin)]
 
+    def untaken(self) -> Sequence[str]:
+        """Those that have had no job yet, whether they wait already or are about to."""
+        return [origin for origin, line in self._lines.items() if line.kind is None]
+
     def owner(self, origin: str) -> str:
         """Whose the processes are that were started for an attempt; empty while they are nobody's."""
         head = self.head(origin)
@@ -59,7 +64,7 @@ class WarmHeads:
 
     def reuse(self, order: LaunchOrder, run: Run, now: float) -> bool:
         """Give an order to a head that waits for one. What is written down first is found by the next gateway."""
-        for origin in self._fitting(order) if may_stay(order) else ():
+        for origin in self._fitting(order):
             head = self.unpark(origin) if self._alive(origin) else None
             if head is None:
                 continue
@@ -72,6 +77,7 @@ class WarmHeads:
                 run.forget(0)
                 former.record(replace(head, owner=""))
             else:
+                self._lines[origin] = replace(self._lines[origin], kind=_kind(order))
                 return True
         return False
 
@@ -101,7 +107,8 @@ class WarmHeads:
         return ended
 
     def _fitting(self, order: LaunchOrder) -> Iterator[str]:
-        return (origin for origin, line in tuple(self._lines.items()) if line.kind == _kind(order))
+        kinds = (_kind(order), None) if may_stay(order) else (None,)
+        return (origin for origin, line in tuple(self._lines.items()) if line.kind in kinds)
 
     def _send(self, origin: str, order: LaunchOrder) -> None:
         job = {"url": order.gateway_url, "attempt": order.attempt, "index": 0, "bootstrap": order.bootstrap}

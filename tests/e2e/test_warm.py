@@ -125,6 +125,17 @@ def test_jobs_that_need_ray_find_the_same_one_and_have_their_own_logs(home):
         assert len(rays(pid)) == 1
 
 
+def test_the_first_job_has_the_head_that_started_with_the_gateway(home):
+    with fg.Client(home=home) as client:
+        (spare,) = home.glob("runs/spare-*/0.json")
+        job = search(client)
+        job.result()
+        assert head(home, job) == json.loads(spare.read_text())["pid"]
+    with fg.Client(home=home, warm=0) as client:
+        client.jobs()
+        assert list(home.glob("runs/spare-*/0.json")) == [spare]
+
+
 def test_a_job_that_needs_ray_finds_it_on_a_head_whose_first_job_did_not(home):
     with fg.Client(home=home) as client:
         first = search(client)

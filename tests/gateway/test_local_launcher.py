@@ -392,3 +392,35 @@ async def test_few_heads_wait_at_once(make, tmp_path):
         await gone(launcher, await launcher.launch(single(f"j-{number}", tenant=f"t{number}")))
     assert [bool(alive(pids(tmp_path, f"j-{number}"))) for number in range(6)] == [False] * 3 + [True] * 3
     await launcher.close()
+
+
+async def test_a_spare_head_waits_for_the_first_job_whatever_its_kind_and_has_it_at_once(make, tmp_path):
+    launcher = make(parks(busy=600))
+    for topology, asked in (("single", single("j-1")), ("cluster", order("j-2"))):
+        launcher.spare("http://127.0.0.1", 60)
+        (origin,) = launcher._warm.untaken()
+        run = Run(tmp_path / "home" / "runs" / origin)
+        async with asyncio.timeout(5):
+            while not run.parked.exists():
+                await asyncio.sleep(0.02)
+        assert list(await launcher.list()) == []
+        handle = await launcher.launch(asked)
+        assert pids(tmp_path, asked.attempt) == pids(tmp_path, origin), topology
+        assert launcher._warm.untaken() == []
+        async with asyncio.timeout(5):
+            while not output(tmp_path, origin):
+                await asyncio.sleep(0.02)
+        assert json.loads(output(tmp_path, origin))["attempt"] == asked.attempt
+        await launcher.stop(handle, force=True)
+        await gone(launcher, handle)
+        assert not alive(pids(tmp_path, origin))
+
+
+async def test_a_spare_head_ends_with_its_launcher_even_before_it_waits(make, tmp_path):
+    launcher = make("import time; time.sleep(600)")
+    launcher.spare("http://127.0.0.1", 60)
+    (origin,) = launcher._warm.untaken()
+    assert alive(pids(tmp_path, origin))
+    await launcher.close()
+    assert not alive(pids(tmp_path, origin))
+    assert not launcher._temp(origin, 0).exists()
