@@ -9,7 +9,7 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from threading import Lock
@@ -18,7 +18,9 @@ from typing import Any
 
 import cloudpickle
 
+from flaregate import frames
 from flaregate.errors import Refused
+from flaregate.frames import ARROW
 from flaregate.origin import is_local
 
 NPY = "application/x-npy"
@@ -52,6 +54,8 @@ class Staged:
     sha256: str
     """`sha256:…`"""
     shape: tuple[int, ...] | None = None
+    library: str | None = None
+    """The distribution without which nobody can decode it, beside what every worker has."""
 
     def read(self) -> bytes:
         """All bytes in one piece."""
@@ -196,7 +200,7 @@ def decode_array(data: bytes) -> Any:
 
 
 def encode_data(obj: Any) -> Staged:
-    """Encode X, y, groups: arrays and sparse matrices without pickle, anything else with it."""
+    """Encode X, y, groups: arrays, sparse matrices, frames and tables without pickle, anything else with it."""
     as_array = _plain_array(obj)
     if as_array is not None:
         return encode_array(as_array)
@@ -206,6 +210,9 @@ def encode_data(obj: Any) -> Staged:
         buffer = io.BytesIO()
         sparse.save_npz(buffer, obj, compressed=False)
         return staged(SCIPY_NPZ, buffer.getbuffer(), shape=tuple(obj.shape))
+    frame = frames.encode(obj)
+    if frame is not None:
+        return replace(staged(ARROW, frame.data, shape=frame.shape), library=frame.library)
     return staged(CLOUDPICKLE, pack(obj), shape=_shape(obj))
 
 
@@ -233,7 +240,7 @@ def _shape(obj: Any) -> tuple[int, ...] | None:
 
 
 def decode_data(media_type: str, path: Path) -> Any:
-    """What was encoded. An array is mapped from the file and read-only."""
+    """What was encoded. An array is mapped from the file and read-only. Raises ValueError for what nobody encoded."""
     import numpy as np  # noqa: PLC0415
 
     if media_type == NPY:
@@ -247,10 +254,12 @@ def decode_data(media_type: str, path: Path) -> Any:
         return sparse.load_npz(path)
     if media_type == SPLITS:
         return decode_splits(path)
+    if media_type == ARROW:
+        return frames.decode(path)
     if media_type == CLOUDPICKLE:
         with path.open("rb") as file:
             return pickle.load(file)
-    msg = f"no way to read {media_type!r}; known are {NPY}, {SCIPY_NPZ}, {SPLITS} and {CLOUDPICKLE}"
+    msg = f"no way to read {media_type!r}; known are {NPY}, {SCIPY_NPZ}, {ARROW}, {SPLITS} and {CLOUDPICKLE}"
     raise ValueError(msg)
 
 

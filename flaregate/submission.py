@@ -167,10 +167,11 @@ def _refit(refit: Any, stage: Stage) -> bool | str | Code:
 
 
 def _environment(blobs: Mapping[str, Staged]) -> dict[str, str]:
-    """The versions that unpickling needs, where anything is pickled."""
-    if not any(item.media_type in (CLOUDPICKLE, MEDIA_TYPE) for item in blobs.values()):
-        return {}
-    return {name: found for name, found in versions.here().items() if name in _FINGERPRINT}
+    """The versions that unpickling needs, where anything is pickled, and those of the libraries of frames."""
+    needed = versions.of({item.library for item in blobs.values() if item.library is not None})
+    if any(item.media_type in (CLOUDPICKLE, MEDIA_TYPE) for item in blobs.values()):
+        needed |= {name: found for name, found in versions.here().items() if name in _FINGERPRINT}
+    return needed
 
 
 def _changed_config(stage: Stage) -> dict[str, JsonValue]:

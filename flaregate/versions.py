@@ -1,7 +1,7 @@
 """Versions of what payloads and fitted states depend on, and which differences matter."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 STACK = ("cloudpickle", "scikit-learn", "numpy", "scipy")
@@ -9,8 +9,13 @@ STACK = ("cloudpickle", "scikit-learn", "numpy", "scipy")
 
 def here() -> dict[str, str]:
     """The versions in this process' environment; what is not installed is left out."""
-    found = {"python": platform.python_version()}
-    for name in STACK:
+    return {"python": platform.python_version(), **of(STACK)}
+
+
+def of(distributions: Iterable[str]) -> dict[str, str]:
+    """The versions of these distributions; what is not installed is left out."""
+    found = {}
+    for name in distributions:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
