@@ -44,6 +44,7 @@ class InstantLauncher:
     orders: list = field(default_factory=list)
     runs: dict = field(default_factory=dict)
     stops: list = field(default_factory=list)
+    forgotten: list = field(default_factory=list)
     looks: int = 0
 
     @property
@@ -58,10 +59,9 @@ class InstantLauncher:
 
     async def launch(self, order):
         self.orders.append(order)
-        if order.attempt not in self.runs:
-            self.runs[order.attempt] = {
-                index: InstanceSighting(index, Phase.RUNNING, self.clock()) for index in range(order.cluster.instances)
-            }
+        run = self.runs.setdefault(order.attempt, {})
+        for index in order.indices:
+            run.setdefault(index, InstanceSighting(index, Phase.RUNNING, self.clock()))
         return self.handle(order.attempt)
 
     def end(self, attempt, index=0, code=0):
@@ -80,6 +80,9 @@ class InstantLauncher:
 
     async def list(self):
         return [self.handle(attempt) for attempt, run in self.runs.items() if not Sighting(tuple(run.values())).gone]
+
+    async def forget(self, handle):
+        self.forgotten.append(handle.attempt)
 
 
 class SlowLauncher(InstantLauncher):

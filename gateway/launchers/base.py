@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
 
@@ -42,6 +43,13 @@ class LaunchOrder:
     """Exchanged by each container for its order and token; not a secret of the platform."""
     max_seconds: float
     """After this long the platform may end the containers by itself."""
+    replacements: tuple[int, ...] = ()
+    """Numbers, above the cluster's own, of workers that take the place of lost ones: launched like the others."""
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The containers that shall have been started: 0 is the head."""
+        return (*range(self.cluster.instances), *self.replacements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,29 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What all runs of this gateway together may have; None where the platform sets no limit."""
+
+    cpus: float | None = None
+    memory: int | None = None
+    """Bytes."""
+    instances: int | None = None
+    runs: int | None = None
+    """Runs that the platform remembers, ended ones too until they are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What the platform asks for a container, from its start to its end."""
+
+    vcpu_second: Decimal
+    gib_second: Decimal
+    currency: str
+    source: str
+    """Where the figures come from, and when."""
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a platform can do."""
 
@@ -95,6 +126,15 @@ class Capabilities:
     gpus: int
     lease: float
     """Seconds."""
+    sizes: tuple[tuple[float, int], ...] = ()
+    """The (vCPU, bytes of memory) that a container may have, smallest first; empty: any."""
+    max_seconds: float | None = None
+    """How long a run may last at most."""
+    private_network: bool = True
+    """Whether nobody else can listen between the containers of a run; else Ray speaks TLS."""
+    quota: Quota = Quota()
+    price: Price | None = None
+    """None: not known; a job with a cost cap is refused."""
 
 
 class Launcher(Protocol):
@@ -112,7 +152,10 @@ class Launcher(Protocol):
         ...
 
     async def launch(self, order: LaunchOrder) -> Handle:
-        """Start the run, or adopt the one that exists for this attempt. Raises LaunchRefused or LaunchFailed."""
+        """Start those of `order.indices` that were not started for this attempt yet; adopt what exists.
+
+        Raises LaunchRefused (bad size, no permission: never) or LaunchFailed (over quota, no answer: not now).
+        """
         ...
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Sighting]:
@@ -125,6 +168,10 @@ class Launcher(Protocol):
 
     async def list(self) -> Collection[Handle]:
         """Every run of this gateway's that is alive. Raises CannotSee."""
+        ...
+
+    async def forget(self, handle: Handle) -> None:
+        """An ended run is not needed any more: remove what the platform keeps of it. Raises nothing for one unknown."""
         ...
 
     async def close(self) -> None:

@@ -119,6 +119,9 @@ class LocalLauncher:
         """Every attempt of this home of which a process is alive, whoever started it."""
         return await self._in_thread(self._list)
 
+    async def forget(self, handle: Handle) -> None:
+        """What it printed is kept for a day."""
+
     async def close(self) -> None:
         """End the heads that have no job; the others go on."""
         await self._in_thread(self._end_idle)
@@ -150,9 +153,9 @@ class LocalLauncher:
         try:
             if not run.exists():
                 self._forget_old_runs()
-            run.intend(order.cluster.instances)
+            run.intend(1 + max(order.indices))
             known = self._instances(order.attempt, run)
-            for index in range(order.cluster.instances):
+            for index in order.indices:
                 if index in known:
                     continue
                 if index != 0 or not self._warm.reuse(order, run, self._clock().timestamp()):

@@ -78,7 +78,7 @@ class Run:
     def intend(self, instances: int) -> None:
         """Write down what will be started, before anything is."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not self.intended():
+        if self.intended() < instances:
             _write(self.folder / "run.json", {"instances": instances})
 
     def intended(self) -> int:

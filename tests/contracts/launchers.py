@@ -3,17 +3,11 @@
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from flaregate_wire.jobs import Cluster
-from gateway.launchers.base import Launcher, LaunchOrder
+from gateway.launchers.base import LaunchOrder
 
-
-class Platform(Protocol):
-    """A launcher, and programs of known behaviour to run on it."""
-
-    def launcher(self, program: str) -> Launcher:
-        """A launcher of the same gateway whose containers run this Python code; a second one is a restarted gateway."""
+SMALL = Cluster(topology="cluster", workers=1, min_workers=0, cpus=1, memory=1_000_000_000, why="test")
 
 
 @dataclass
@@ -22,11 +16,16 @@ class LocalPlatform:
 
     home: object
     inherited: dict = field(default_factory=dict)
+    patience: float = 10.0
+    cluster: Cluster = SMALL
 
     def launcher(self, program):
         from gateway.launchers.local import LocalLauncher
 
         return LocalLauncher(self.home, self.inherited, command=(sys.executable, "-c", program))
+
+    def blind(self):
+        return None
 
 
 def order(attempt=None, workers=1, **changes):
@@ -34,14 +33,7 @@ def order(attempt=None, workers=1, **changes):
         "job": "j1",
         "attempt": attempt or f"j1-{time.monotonic_ns():x}",
         "tenant": "t",
-        "cluster": Cluster(
-            topology="cluster" if workers else "single",
-            workers=workers,
-            min_workers=0,
-            cpus=1,
-            memory=1_000_000_000,
-            why="test",
-        ),
+        "cluster": SMALL.model_copy(update={"topology": "cluster" if workers else "single", "workers": workers}),
         "gateway_url": "http://127.0.0.1:9",
         "bootstrap": "bootstrap-canary",
         "max_seconds": 60,
