@@ -24,6 +24,16 @@ class TrustScope(PeerModel):
     project: str
 
 
+class Slots(PeerModel):
+    """Where a container writes its events, one object after the other, while the gateway is away.
+
+    An object has one EventBatch a line and is at most SPILL_BYTES long.
+    """
+
+    put: tuple[Transfer, ...]
+    seconds: float = Field(gt=0, description="How long the requests are good for.")
+
+
 class Order(PeerModel):
     """What one container is to do."""
 
@@ -41,6 +51,7 @@ class Order(PeerModel):
     trust_scope: TrustScope
     definition: JobDefinition | None = Field(default=None, description="For the head alone.")
     blobs: dict[Sha256, Transfer] = Field(default_factory=dict, description="Where the head reads each staged blob.")
+    spill: Slots | None = Field(default=None, description="None where the store is away with the gateway.")
 
 
 class HeadAddress(PeerModel):
@@ -63,6 +74,7 @@ class EventBatch(PeerModel):
     boot: str
     first: int = Field(ge=0, description="Number of the first event of this batch.")
     events: tuple[Reported, ...] = Field(default=(), max_length=BATCH_EVENTS)
+    renew: bool = Field(default=False, description="The slots of the order are getting old: give new requests.")
 
 
 class BatchAnswer(PeerModel):
@@ -71,6 +83,7 @@ class BatchAnswer(PeerModel):
     acknowledged: int = Field(description="The number that the next event must have.")
     lease: float = Field(description="Seconds from now.")
     cancel: bool = False
+    spill: Slots | None = Field(default=None, description="The slots again, for a batch that asked to renew them.")
 
 
 class ObjectsRequest(PeerModel):

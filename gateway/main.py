@@ -72,7 +72,7 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None
     service = Service(repository, store, launcher, keys, times, settings.cache_bytes, clock)
     rules = Rules(settings.launch_timeout, settings.grace, settings.linger, lease, clock())
     cadence = Cadence(settings.tick, settings.reap_interval)
-    reconciler = Reconciler(repository, launcher, keys, service.change, rules, cadence, url, clock)
+    reconciler = Reconciler(repository, launcher, keys, service, rules, cadence, url, clock)
     service.stirred = reconciler.nudge
 
     @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ Errors:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import httpx
@@ -75,6 +75,12 @@ async def insist(call: Callable[[], Awaitable[T]], *, patience: float, first_wai
         wait = min(wait * 2, 2.0)
 
 
+def batch_body(boot: str, first: int, events: Sequence[bytes], *, renew: bool = False) -> bytes:
+    """An EventBatch of encoded events, as JSON on one line."""
+    more = b',"renew":true' if renew else b""
+    return b'{"boot":"%s","first":%d,"events":[%s]%s}' % (boot.encode(), first, b",".join(events), more)
+
+
 class GatewayLink:
     """The attempt endpoints. Nothing here repeats a request: see `insist`."""
 
@@ -104,9 +110,9 @@ class GatewayLink:
             await self._ask("GET", "/head", params=query, timeout=wait + self._timeout)
         )
 
-    async def send_events(self, first: int, events: list[bytes]) -> BatchAnswer:
+    async def send_events(self, first: int, events: Sequence[bytes], *, renew: bool = False) -> BatchAnswer:
         """Send a batch of encoded events; an empty one only renews the lease."""
-        body = b'{"boot":"%s","first":%d,"events":[%s]}' % (self.boot.encode(), first, b",".join(events))
+        body = batch_body(self.boot, first, events, renew=renew)
         return BatchAnswer.model_validate_json(await self._ask("POST", "/events", content=body))
 
     async def place(self, names: tuple[str, ...]) -> tuple[tuple[str, Transfer], ...]:

@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from itertools import islice
 
-from flaregate_wire.attempts import BATCH_EVENTS
+from flaregate_wire.attempts import BATCH_EVENTS, BatchAnswer
 from flaregate_wire.events import Reported
 from flaregate_wire.limits import BATCH_BYTES
 from worker_image.gateway_link import GatewayAway, GatewayLink
+from worker_image.spill import Spill, fitting
 
 _GATHER = 0.05
 """Seconds between two batches, so that a burst of events is one request."""
@@ -27,10 +28,11 @@ class LeaseLost(Exception):
 class Reporter:
     """The queue of one container's events. `run` ships them until it is cancelled."""
 
-    def __init__(self, link: GatewayLink, lease: float, on_cancel: Callable[[], None]) -> None:
+    def __init__(self, link: GatewayLink, lease: float, on_cancel: Callable[[], None], spill: Spill) -> None:
         self._link = link
         self._lease = lease
         self._on_cancel = on_cancel
+        self._spill = spill
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self._first = 0
@@ -62,7 +64,7 @@ class Reporter:
         await self._settled.wait()
 
     async def delivered(self) -> None:
-        """Wait until every event taken in until now has been acknowledged; later ones are not waited for."""
+        """Wait until every event taken in until now is acknowledged, or safe in the store; not for later ones."""
         end = self._first + len(self._queue)
         while self._first < end:
             await self._answered.wait()
@@ -79,7 +81,9 @@ class Reporter:
             try:
                 await self._send()
             except GatewayAway as exc:
-                if loop.time() - answered > self._lease:
+                lost = loop.time() - answered > self._lease
+                await self.spill()
+                if lost:
                     raise LeaseLost(f"no answer for {loop.time() - answered:.0f} s: {exc}") from exc
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _RETRY[1], self._lease / 5)
@@ -90,28 +94,35 @@ class Reporter:
                     async with asyncio.timeout(_GATHER):
                         await self._hurry.wait()
 
+    async def spill(self) -> None:
+        """Write what is not acknowledged to the store, as far as there is room for it."""
+        await self._spill.keep(self._first, self._queue)
+        self._drop(self._spill.safe)
+
     async def _send(self) -> None:
-        answer = await self._link.send_events(self._first, self._batch())
-        for _ in range(answer.acknowledged - self._first):
+        batch = fitting(islice(self._queue, BATCH_EVENTS), BATCH_BYTES - _ENVELOPE)
+        answer = await self._link.send_events(self._first, batch, renew=self._spill.aged)
+        self._drop(answer.acknowledged)
+        self._spill.acknowledged(answer.acknowledged)
+        if answer.spill is not None:
+            self._spill.renewed(answer.spill)
+        self._follow(answer)
+
+    def _drop(self, end: int) -> None:
+        """Forget the events before this number: someone else has them."""
+        for _ in range(end - self._first):
             self._bytes -= len(self._queue.popleft())
-        self._first = max(self._first, answer.acknowledged)
+        self._first = max(self._first, end)
         self._answered.set()
         self._answered = asyncio.Event()
+        if self._bytes <= _QUEUE_BYTES:
+            self._room.set()
+
+    def _follow(self, answer: BatchAnswer) -> None:
         self._lease = answer.lease
         if self._queue:
             self._changed.set()
         else:
             self._settled.set()
-        if self._bytes <= _QUEUE_BYTES:
-            self._room.set()
         if answer.cancel:
             self._on_cancel()
-
-    def _batch(self) -> list[bytes]:
-        batch, size = [], _ENVELOPE
-        for event in islice(self._queue, BATCH_EVENTS):
-            size += len(event) + 1
-            if size > BATCH_BYTES:
-                break
-            batch.append(event)
-        return batch

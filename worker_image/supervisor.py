@@ -7,6 +7,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from worker_image.parking import Parking
 from worker_image.ray_cluster import RayBroken
 from worker_image.reporting import LeaseLost, Reporter
 from worker_image.settings import Settings, is_loopback
+from worker_image.spill import Spill
+from worker_image.transfers import put_slot
 from worker_image.worker import Worker
 
 _GRACE_SECONDS = 5.0
@@ -93,7 +96,8 @@ async def _one_job(
             return Exit.DONE
         except LinkError as exc:
             return _say(exc, Exit.REFUSED)
-        reporter = Reporter(link, order.lease, on_cancel=asked.set)
+        spill = Spill(link.boot, order.spill, partial(put_slot, link))
+        reporter = Reporter(link, order.lease, asked.set, spill)
         container = Container(settings, order, link, reporter, scratch)
         flow = Head(container, driver_command, kept) if order.role == "head" else Worker(container)
         code = await _follow(container, flow, asked)
@@ -156,7 +160,7 @@ async def _last_words(container: Container, flow: Head | Worker) -> None:
             await container.log.flush()
             await container.reporter.settled()
     except (TimeoutError, LinkError):
-        return  # the gateway has asked for the end, and has what it could take
+        await container.reporter.spill()  # the gateway has what it could take; the rest it finds in the store
 
 
 def _say(exc: Exception, code: Exit) -> Exit:

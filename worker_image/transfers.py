@@ -81,6 +81,11 @@ async def put_bytes(link: GatewayLink, name: str, data: bytes) -> str:
     return key
 
 
+async def put_slot(link: GatewayLink, transfer: Transfer, data: bytes) -> None:
+    """Write one small object by a request that was given beforehand. Raises GatewayAway or StoreRefused."""
+    await _upload(link.client, transfer, data, len(data))
+
+
 async def put_artifact(link: GatewayLink, artifact: LocalArtifact, patience: float) -> CommittedArtifact:
     """Write a file that the driver made, without holding it in memory. Raises GatewayAway or StoreRefused."""
     path = Path(artifact.path)

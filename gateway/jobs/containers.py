@@ -8,7 +8,6 @@ from typing import Literal
 
 from flaregate_wire.attempts import (
     BatchAnswer,
-    CommittedArtifact,
     EventBatch,
     HeadAddress,
     Manifest,
@@ -19,14 +18,14 @@ from flaregate_wire.attempts import (
     TrustScope,
 )
 from flaregate_wire.definitions import JobDefinition
-from flaregate_wire.events import ArtifactEvent
 from gateway.jobs import intake, moves
-from gateway.jobs.errors import AttemptOver, BlobMismatch, BootConflict, InvalidRequest
+from gateway.jobs.errors import AttemptOver, BootConflict, InvalidRequest, SequenceGap
 from gateway.jobs.feed import Feed
 from gateway.jobs.keys import Container, Keys
 from gateway.jobs.moves import Move
 from gateway.jobs.records import AttemptRecord, JobRecord
-from gateway.jobs.repository import SqlRepository
+from gateway.jobs.repository import SqlRepository, Written
+from gateway.jobs.spilled import Spilled, check_artifact, check_written
 from gateway.stores.base import Expected, Store
 
 
@@ -51,12 +50,14 @@ class Containers:
         feed: Feed,
         stir: Callable[[str], None],
         clock: Callable[[], datetime],
+        spilled: Spilled,
     ) -> None:
         self._repository = repository
         self._store = store
         self._keys = keys
         self._times = times
         self._feed = feed
+        self._spilled = spilled
         self._stir = stir
         self._now = clock
 
@@ -98,6 +99,7 @@ class Containers:
             ray_token=self._keys.ray(attempt.id),
             trust_scope=TrustScope(tenant=record.tenant, project=record.project),
             definition=definition if index == 0 else None,
+            spill=self._spilled.slots(record, attempt, index),
             blobs={name: self._store.presign("GET", blob.key) for name, blob in staged.items()},
         )
 
@@ -134,19 +136,27 @@ class Containers:
 
     async def take(self, who: Container, batch: EventBatch) -> BatchAnswer:
         """Take events in, renew the lease, pass wishes on."""
-        for event in batch.events:
-            if isinstance(event, ArtifactEvent):
-                await self._check_written(event)
-        written = await self._repository.change(
-            _job_of(who.attempt),
-            lambda record, last: intake.take_in(record, _boot(last, who), who.index, batch, self._now()),
-        )
+        await check_written(self._store, batch)
+        try:
+            written = await self._take(who, batch)
+        except SequenceGap:  # it may hold no longer what it has written to the store
+            await self._spilled.recover(*await self.live(who))
+            written = await self._take(who, batch)
         if written is None or written.attempt is None:
             raise AttemptOver
         verdict = written.attempt.verdict
         unwanted = written.job.wish is not None or (verdict is not None and not verdict.committed)
         return BatchAnswer(
-            acknowledged=written.attempt.expected.get(who.index, 0), lease=self._times.lease, cancel=unwanted
+            acknowledged=written.attempt.expected.get(who.index, 0),
+            lease=self._times.lease,
+            cancel=unwanted,
+            spill=self._spilled.slots(written.job, written.attempt, who.index) if batch.renew else None,
+        )
+
+    async def _take(self, who: Container, batch: EventBatch) -> Written | None:
+        return await self._repository.change(
+            _job_of(who.attempt),
+            lambda record, last: intake.take_in(record, _boot(last, who), who.index, batch, self._now()),
         )
 
     async def objects(self, who: Container, asked: ObjectsRequest) -> ObjectsAnswer:
@@ -163,15 +173,11 @@ class Containers:
         start = intake.prefix(record, attempt)
         for item in manifest.artifacts:
             intake.check_own(item, start)
-            await self._check_written(item)
+            await check_artifact(self._store, item)
         await self._repository.change(
             record.id, lambda job, last: moves.commit(job, _boot(last, who), manifest, self._now())
         )
         self._stir(record.id)
-
-    async def _check_written(self, item: ArtifactEvent | CommittedArtifact) -> None:
-        if (await self._store.head(item.key)).size != item.size:
-            raise BlobMismatch(f"the artifact {item.name!r} is not {item.size} bytes long")
 
     async def live(self, who: Container) -> tuple[JobRecord, AttemptRecord]:
         """The job and attempt of a container that may still write. Raises AttemptOver or BootConflict."""

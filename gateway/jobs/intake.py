@@ -17,7 +17,7 @@ from flaregate_wire.events import (
 )
 from flaregate_wire.jobs import Progress
 from gateway.jobs.errors import InvalidRequest, SequenceGap, TooLarge
-from gateway.jobs.moves import Move, live
+from gateway.jobs.moves import Move, live, present
 from gateway.jobs.records import AttemptRecord, JobRecord, Segment
 
 _CACHED = re.compile(r"cache/([0-9a-f]{64})")
@@ -59,19 +59,21 @@ def check_own(item: ArtifactEvent | CommittedArtifact, start: str) -> None:
         raise InvalidRequest(f"the artifact {item.name!r} is not under the attempt's own prefix")
 
 
-def take_in(job: JobRecord, attempt: AttemptRecord | None, index: int, batch: EventBatch, now: datetime) -> Move:
+def take_in(job: JobRecord, attempt: AttemptRecord | None, index: int, batch: EventBatch, now: datetime | None) -> Move:
     """Append the events that are new and renew the lease.
 
-    Raises SequenceGap where events are missing, AttemptOver for an attempt that is over or fenced.
+    `now` is None for a batch that was found in the store: it is no sign of life, and an attempt that is judged and not
+    gone may still have it. Raises SequenceGap where events are missing, AttemptOver for an attempt that is over.
     """
-    attempt = live(job, attempt)
+    attempt = live(job, attempt) if now is not None else present(job, attempt)
     expected = attempt.expected.get(index, 0)
     if batch.first > expected:
         raise SequenceGap(
             f"events {expected} to {batch.first - 1} of container {index} are missing; send from {expected}"
         )
     new = batch.events[expected - batch.first :]
-    attempt = replace(attempt, renewed=now, expected={**attempt.expected, index: expected + len(new)})
+    renewed = now or attempt.renewed
+    attempt = replace(attempt, renewed=renewed, expected={**attempt.expected, index: expected + len(new)})
     events: list[Event] = []
     segments: list[Segment] = []
     artifacts: dict[str, CommittedArtifact] = {}

@@ -68,10 +68,16 @@ def _next(job: JobRecord) -> frozenset[State]:
     return frozenset(state for state in State if may_move(job.state, state))
 
 
-def live(job: JobRecord, attempt: AttemptRecord | None) -> AttemptRecord:
-    """The attempt, if it is the job's own and neither gone nor fenced. Raises AttemptOver."""
+def present(job: JobRecord, attempt: AttemptRecord | None) -> AttemptRecord:
+    """The attempt, if it is the job's own and not gone. Raises AttemptOver."""
     if attempt is None or attempt.number != job.attempts or attempt.gone is not None or job.state.terminal:
         raise AttemptOver
+    return attempt
+
+
+def live(job: JobRecord, attempt: AttemptRecord | None) -> AttemptRecord:
+    """The attempt, if it is the job's own and neither gone nor fenced. Raises AttemptOver."""
+    attempt = present(job, attempt)
     verdict = attempt.verdict
     asked = verdict is not None and verdict.state in (State.CANCELLED, State.TIMED_OUT)
     if verdict is not None and not verdict.committed and not asked:

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from flaregate_wire.states import Reason, State
 from gateway.jobs import decisions as d
@@ -49,6 +50,16 @@ def _last(how: Callable[[JobRecord, AttemptRecord], moves.Move | None]) -> Chang
     return lambda job, last: None if last is None else how(job, last)
 
 
+class Jobs(Protocol):
+    """What the reconciler asks of the service."""
+
+    async def change(self, job: str, how: Change) -> Written | None:
+        """Apply a change, and tell everyone who waits for it."""
+
+    async def rescue(self, record: JobRecord, attempt: AttemptRecord) -> bool:
+        """Take in what an attempt that is lost or leaves wrote while no gateway answered; False: not possible yet."""
+
+
 class Reconciler:
     """Brings every job to its end. One deduplicating queue; no job is worked at twice at once."""
 
@@ -57,7 +68,7 @@ class Reconciler:
         repository: SqlRepository,
         launcher: Launcher,
         keys: Keys,
-        change: Callable[[str, Change], Awaitable[Written | None]],
+        jobs: Jobs,
         rules: d.Rules,
         cadence: Cadence,
         gateway_url: str,
@@ -66,7 +77,8 @@ class Reconciler:
         self._repository = repository
         self._launcher = launcher
         self._keys = keys
-        self._change = change
+        self._jobs = jobs
+        self._change = jobs.change
         self._rules = rules
         self._cadence = cadence
         self._url = gateway_url
@@ -170,8 +182,18 @@ class Reconciler:
             record, attempt = current
             sighting = await self._metered(job, attempt)
             action = d.decide(record, attempt, sighting, self._now(), self._rules)
-            if isinstance(action, d.Wait) or not await self._do(action, record, attempt):
+            if isinstance(action, d.Wait) or not await self._rescued(action, record, attempt):
                 return
+            if not await self._do(action, record, attempt):
+                return
+
+    async def _rescued(self, action: d.Action, record: JobRecord, attempt: AttemptRecord | None) -> bool:
+        """Whether nothing is left in the store to be taken in before the action; a head that commits leaves none."""
+        if attempt is None or not attempt.boots:
+            return True
+        lost = isinstance(action, d.Rule) and action.verdict.state is State.FAILED
+        leaves = isinstance(action, d.Leave) and not (attempt.verdict is not None and attempt.verdict.committed)
+        return not (lost or leaves) or await self._jobs.rescue(record, attempt)
 
     async def _metered(self, job: str, attempt: AttemptRecord | None) -> Sighting | None:
         """What was seen since the attempt was last launched or stopped; the meter takes it in."""

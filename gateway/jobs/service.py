@@ -23,8 +23,9 @@ from gateway.jobs.errors import JobMissing, JobNotDone, KeyInFlight, KeyReused
 from gateway.jobs.feed import Feed, Form
 from gateway.jobs.keys import Keys
 from gateway.jobs.logs import LogFilter, LogReader
-from gateway.jobs.records import Answer, JobRecord
+from gateway.jobs.records import Answer, AttemptRecord, JobRecord
 from gateway.jobs.repository import Change, Filter, SqlRepository, Written
+from gateway.jobs.spilled import Spilled
 from gateway.jobs.staging import Staging
 from gateway.jobs.views import job_view
 from gateway.launchers.base import Launcher
@@ -45,7 +46,10 @@ class Service:
         times: Times,
         cache_bytes: int,
         clock: Callable[[], datetime],
+        *,
+        direct: bool = False,
     ) -> None:
+        """`direct`: presigned requests go to the store, past the gateway, and so while that is away."""
         self._repository = repository
         self._store = store
         self._launcher = launcher
@@ -58,13 +62,18 @@ class Service:
         """Called with a job that may need the reconciler."""
         self.staging = Staging(repository, store, times.url_age, clock)
         stir: Callable[[str], None] = lambda job: self.stirred(job)  # noqa: E731, PLW0108 - it is set later
-        self.containers = Containers(repository, store, keys, times, self._feed, stir, clock)
+        self._spilled = Spilled(repository, store, (times.url_age, times.lease), clock, active=direct)
+        self.containers = Containers(repository, store, keys, times, self._feed, stir, clock, self._spilled)
         self.cache = Cache(self.containers, repository.cache, store, cache_bytes, clock)
         self._cached = CachedTasks(repository.cache, store, clock)
 
     async def change(self, job: str, how: Change) -> Written | None:
         """Apply a change, and tell everyone who waits for it."""
         return await self._repository.change(job, how)
+
+    async def rescue(self, record: JobRecord, attempt: AttemptRecord) -> bool:
+        """Take in what the containers of an attempt wrote while no gateway answered; False: not possible yet."""
+        return await self._spilled.rescue(record, attempt)
 
     async def submit(self, tenant: str, body: bytes, key: str | None) -> tuple[JobView, bool]:
         """Accept a job, or give the answer that its Idempotency-Key had before."""

@@ -28,7 +28,7 @@ TOKEN = "the-owners-token"
 class Deployed:
     """The parts of one gateway, on a folder that can outlive it."""
 
-    def __init__(self, folder, launcher, url=URL, cache_bytes=10**9, **pace):
+    def __init__(self, folder, launcher, url=URL, cache_bytes=10**9, direct=False, **pace):
         self.launcher = launcher
         self.keys = Keys(b"s" * 32)
         clock = launcher.clock
@@ -36,12 +36,13 @@ class Deployed:
         self.signer = UrlSigner(b"s" * 32, url, 900, clock)
         self.store = FolderStore(folder / "store", self.signer.sign)
         self.repository = SqlRepository(f"sqlite:///{folder / 'gateway.db'}")
-        self.service = Service(self.repository, self.store, launcher, self.keys, Times(60, 60, 900), cache_bytes, clock)
+        times = Times(60, 60, 900)
+        self.service = Service(
+            self.repository, self.store, launcher, self.keys, times, cache_bytes, clock, direct=direct
+        )
         rules = Rules(launch_timeout=120, grace=5, linger=0, lease=60, since=clock())
         cadence = Cadence(tick=0.01, reap=0.05)
-        self.reconciler = Reconciler(
-            self.repository, launcher, self.keys, self.service.change, rules, cadence, url, clock
-        )
+        self.reconciler = Reconciler(self.repository, launcher, self.keys, self.service, rules, cadence, url, clock)
         self.service.stirred = self.reconciler.nudge
         pace = Pace(**({"heartbeat": 15, "age": 240} | pace))
         parts = Parts(self.service, self.store, self.signer, Identity(TOKEN, self.keys), pace)
