@@ -6,21 +6,22 @@ from collections.abc import Callable, Mapping
 
 from pydantic import ValidationError
 
-from flaregate.errors import GatewayUnavailable
+from flaregate.errors import GatewayUnavailable, Refused
 from flaregate.payload import Staged
-from flaregate.transport import calls
+from flaregate.transport import calls, uploads
 from flaregate.transport.answers import read
 from flaregate.transport.links import Flow
+from flaregate.transport.uploads import Sent
 from flaregate_wire.blobs import BlobAnswer
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import EVENT, OutcomeEvent
 from flaregate_wire.jobs import ArtifactPage, ArtifactView, CacheRemoved, JobPage, JobView, PlanView
 from flaregate_wire.states import State
 
-Sent = Callable[[str, int], None]
-"""Told how many bytes of a blob have gone."""
 Clock = Callable[[], float]
 _PAGE = 200
+_TRIES = 3
+"""To send something of which nothing arrives."""
 
 
 def submitting(definition: JobDefinition, blobs: Mapping[str, Staged], key: str | None, sent: Sent) -> Flow[JobView]:
@@ -32,14 +33,25 @@ def submitting(definition: JobDefinition, blobs: Mapping[str, Staged], key: str 
 
 
 def staging(item: Staged, sent: Sent) -> Flow[None]:
-    """Ask for one blob, and send it if it is not there."""
-    answer = yield calls.offer(item)
-    offered = read(BlobAnswer, answer)
-    if not offered.exists:
-        if len(offered.upload) != 1:
-            raise GatewayUnavailable(f"the gateway wants {len(offered.upload)} parts of one upload", retryable=False)
-        yield calls.upload(offered.upload[0], calls.Body(item, lambda done: sent(item.sha256, done)))
-        yield calls.complete(item.sha256)
+    """Ask for one blob, and send what is not there; ask anew, while that gets on, where a request was too old."""
+    least, stuck, failed = item.size + 1, 0, None
+    while True:
+        answer = yield calls.offer(item)
+        offered = read(BlobAnswer, answer)
+        if offered.exists:
+            break
+        round_ = uploads.Round(item, offered, sent)
+        stuck = 0 if round_.missing < least else stuck + 1
+        if stuck > _TRIES:
+            raise failed or GatewayUnavailable(f"the store does not keep what it is sent of {item.sha256}")
+        least = round_.missing
+        try:
+            yield round_.calls()
+            if round_.last:
+                yield calls.complete(item.sha256)
+                break
+        except Refused as error:  # its time was over, or the store has forgotten the upload
+            failed = error
     sent(item.sha256, item.size)
 
 

@@ -1,6 +1,5 @@
 """The one module that pickles: opaque bytes of user code, and the encodings of data (without pickle where possible)."""
 
-import hashlib
 import io
 import mmap
 import os
@@ -22,6 +21,8 @@ from flaregate import frames
 from flaregate.errors import Refused
 from flaregate.frames import ARROW
 from flaregate.origin import is_local
+from flaregate.sums import summed
+from flaregate_wire.blobs import Part
 
 NPY = "application/x-npy"
 SCIPY_NPZ = "application/x-scipy-npz"
@@ -54,6 +55,8 @@ class Staged:
     sha256: str
     """`sha256:…`"""
     shape: tuple[int, ...] | None = None
+    parts: tuple[Part, ...] = field(default=(), repr=False)
+    """Of something large, which is sent in parts."""
     library: str | None = None
     """The distribution without which nobody can decode it, beside what every worker has."""
 
@@ -63,13 +66,9 @@ class Staged:
 
 
 def staged(media_type: str, *chunks: bytes | memoryview, shape: tuple[int, ...] | None = None) -> Staged:
-    """Bytes with their size and digest; nothing is copied."""
-    total = hashlib.sha256()
-    size = 0
-    for chunk in chunks:
-        total.update(chunk)
-        size += len(chunk) if isinstance(chunk, bytes) else chunk.nbytes
-    return Staged(media_type, chunks, size, f"sha256:{total.hexdigest()}", shape)
+    """Bytes with their size and sums; nothing is copied."""
+    sums = summed(chunks)
+    return Staged(media_type, chunks, sums.size, sums.sha256, shape, sums.parts)
 
 
 _is_local = cache(is_local)

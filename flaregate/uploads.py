@@ -4,8 +4,8 @@ import contextlib
 import sys
 from collections.abc import Iterator, Mapping
 
-from flaregate.flows import Sent
 from flaregate.payload import Staged
+from flaregate.transport.uploads import Sent
 
 LARGE = 8 * 1024 * 1024
 

@@ -1,10 +1,10 @@
 """What the gateway and the containers of one attempt say to each other. No other credential reaches a container."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
-from flaregate_wire.blobs import Transfer
+from flaregate_wire.blobs import Parts, Sending, Transfer, check_parts
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import Reported
 from flaregate_wire.jobs import Cluster, Result
@@ -51,6 +51,7 @@ class Order(PeerModel):
     trust_scope: TrustScope
     definition: JobDefinition | None = Field(default=None, description="For the head alone.")
     blobs: dict[Sha256, Transfer] = Field(default_factory=dict, description="Where the head reads each staged blob.")
+    sizes: dict[Sha256, int] = Field(default_factory=dict, description="Bytes of each.")
     spill: Slots | None = Field(default=None, description="None where the store is away with the gateway.")
 
 
@@ -99,6 +100,32 @@ class ObjectsAnswer(PeerModel):
     """The keys and presigned requests for the names asked for, in order."""
 
     put: tuple[tuple[str, Transfer], ...]
+
+
+class LargeObject(PeerModel):
+    """A large object that the container wants to write, in parts; its name is as in ObjectsRequest.
+
+    Asking again with `upload` gives requests for what is missing.
+    """
+
+    name: str
+    size: int = Field(ge=0, description="Bytes.")
+    parts: Annotated[Parts, Field(min_length=1)]
+    upload: str | None = Field(default=None, description="What the first answer said.")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        check_parts(self.parts, self.size)
+        return self
+
+
+class LargePlace(PeerModel):
+    """Where to send the missing parts of a large object: not of all where they are many."""
+
+    key: str
+    upload: str
+    send: tuple[Sending, ...] = ()
+    missing: int = Field(ge=0, description="Bytes that are not there yet.")
 
 
 class CacheObject(PeerModel):
@@ -183,4 +210,7 @@ class Manifest(PeerModel):
     message: str | None = None
     result: Result | None = None
     artifacts: tuple[CommittedArtifact, ...] = ()
+    damaged: tuple[Sha256, ...] = Field(
+        default=(), description="Staged blobs whose bytes are not theirs, or are not there: they are to be sent again."
+    )
     log_tail: tuple[str, ...] = Field(default=(), max_length=20)

@@ -6,6 +6,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from flaregate.payload import Staged
+from flaregate.sums import cut
 from flaregate_wire.blobs import BlobOffer, Transfer
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.states import State
@@ -14,28 +15,34 @@ JSON = {"Content-Type": "application/json"}
 LONG_POLL = 25
 """Seconds that the gateway is asked to hold a request open."""
 _PIECE = 1024 * 1024
+_PUTTING_TOGETHER = 300
+"""Seconds that a store may need to make one object of thousands of parts."""
 
 Params = Mapping[str, str | int | float]
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Bytes to send in pieces; it may be sent again after a fault."""
+    """Some or all bytes of something, to be sent in pieces; they may be sent again after a fault."""
 
     item: Staged
+    start: int
+    stop: int
     sent: Callable[[int], None]
-    """Told how many bytes have gone, from 0 again when it is sent again."""
+    """Told how many bytes have gone, from 0 again when they are sent again."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes."""
+        return self.stop - self.start
 
     def __iter__(self) -> Iterator[bytes]:
         done = 0
         self.sent(done)
-        for chunk in self.item.chunks:
-            view = memoryview(chunk)
-            for start in range(0, view.nbytes, _PIECE):
-                piece = bytes(view[start : start + _PIECE])
-                yield piece
-                done += len(piece)
-                self.sent(done)
+        for piece in cut(self.item.chunks, self.start, self.stop, _PIECE):
+            yield bytes(piece)
+            done += piece.nbytes
+            self.sent(done)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The same for an asynchronous client."""
@@ -55,6 +62,8 @@ class Call:
     content: bytes | Body | None = None
     presigned: bool = False
     """Sent without our token."""
+    seconds: float = 60
+    """How long nothing may come before it counts as lost."""
 
 
 def submit(definition: JobDefinition, key: str) -> Call:
@@ -115,17 +124,17 @@ def artifact(job_id: str, name: str) -> Call:
 
 def offer(item: Staged) -> Call:
     """Ask whether a blob is there already."""
-    offered = BlobOffer(sha256=item.sha256, size=item.size, media_type=item.media_type)
+    offered = BlobOffer(sha256=item.sha256, size=item.size, media_type=item.media_type, parts=item.parts)
     return Call("POST", "/v1/blobs", headers=JSON, content=offered.model_dump_json().encode())
 
 
 def upload(transfer: Transfer, body: Body) -> Call:
-    """Send a blob where the gateway said."""
-    headers = {**transfer.headers, "Content-Length": str(body.item.size)}
+    """Send a blob, or a part of it, where the gateway said."""
+    headers = {**transfer.headers, "Content-Length": str(body.size)}
     method: Literal["PUT", "POST"] = "POST" if transfer.method == "POST" else "PUT"
     return Call(method, transfer.url, headers=headers, content=body, presigned=True)
 
 
 def complete(sha256: str) -> Call:
     """Say that all of a blob has been sent."""
-    return Call("POST", f"/v1/blobs/{sha256}:complete", headers=JSON, content=b"{}")
+    return Call("POST", f"/v1/blobs/{sha256}:complete", headers=JSON, content=b"{}", seconds=_PUTTING_TOGETHER)

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import httpx
@@ -17,12 +19,18 @@ from flaregate.transport.streams import Following, LogFollowing
 from flaregate_wire.events import Event
 
 Answer = TypeVar("Answer")
-Flow = Generator[Call | float, Any, Answer]
-"""Several requests that make one operation: it yields a request, or seconds to wait, and is sent the answer."""
+Asked = Call | tuple[Call, ...] | float
+Flow = Generator[Asked, Any, Answer]
+"""Several requests that make one operation: it yields a request, and is sent the answer; or seconds to wait.
+
+Of a tuple of requests some are under way at once, each is repeated alone, and all answers come together. If one of them
+fails, no more are begun.
+"""
+AT_ONCE = 4
+"""Requests of a tuple."""
 
 FIRST_PATIENCE, PATIENCE = 10.0, 90.0
 """Seconds of trying again: before the gateway has ever answered, and after."""
-_ANSWER = httpx.Timeout(60, connect=10)
 SILENCE = 50.0
 """Seconds without a byte after which a stream is dead: events have a heartbeat every 15 seconds."""
 LOG_SILENCE = 3600.0
@@ -42,7 +50,7 @@ class _Address:
     def options(self) -> dict[str, Any]:
         """Of the httpx client: a proxy never stands between a machine and itself."""
         loopback = httpx.URL(self.url).host in _LOOPBACK
-        return {"timeout": _ANSWER, "headers": {"User-Agent": "flaregate-sdk"}, "trust_env": not loopback}
+        return {"timeout": _timeout(60), "headers": {"User-Agent": "flaregate-sdk"}, "trust_env": not loopback}
 
     def written(self, call: Call) -> dict[str, Any]:
         """Arguments of `build_request`; the token goes to the gateway alone."""
@@ -62,6 +70,10 @@ class _Address:
         answer = check(response)
         self._met = True
         return answer
+
+
+def _timeout(seconds: float) -> httpx.Timeout:
+    return httpx.Timeout(seconds, connect=10)
 
 
 def _again(error: Exception) -> bool | float:
@@ -84,33 +96,62 @@ class Link(_Address):
         self._http = httpx.Client(transport=transport, **self.options())
         self._sleep = sleep
 
-    def send(self, call: Call) -> httpx.Response:
-        """One request, again and again while that may help."""
+    def send(self, call: Call, stopped: threading.Event | None = None) -> httpx.Response:
+        """One request, again and again while that may help and nobody stops it."""
         try:
             for attempt in stamina.retry_context(**self.retries()):
                 with attempt:
-                    return self._send(call)
+                    return self._send(call, stopped or threading.Event())
         except TryAgain as last:
             raise last.error from last.__cause__
         raise AssertionError("unreachable: the loop returns or raises")
 
-    def _send(self, call: Call) -> httpx.Response:
-        content = iter(call.content) if isinstance(call.content, Body) else call.content
+    def _request(self, call: Call, content: bytes | Iterator[bytes] | None) -> httpx.Request:
+        return self._http.build_request(**self.written(call), content=content, timeout=_timeout(call.seconds))
+
+    def _send(self, call: Call, stopped: threading.Event) -> httpx.Response:
+        content = _until(stopped, call.content) if isinstance(call.content, Body) else call.content
         try:
-            return self.met(self._http.send(self._http.build_request(**self.written(call), content=content)))
+            return self.met(self._http.send(self._request(call, content)))
         except httpx.TransportError as error:
             raise fault(error, self.url) from error
 
+    def _send_all(self, wanted: tuple[Call, ...]) -> list[httpx.Response]:
+        """Several requests, some at once. An interrupt does not wait for them."""
+        if len(wanted) == 1:
+            return [self.send(wanted[0])]
+        stopped = threading.Event()
+        with ThreadPoolExecutor(AT_ONCE, "requests") as pool:
+            sendings = [pool.submit(self.send, call, stopped) for call in wanted]
+            try:
+                wait(sendings, return_when=FIRST_EXCEPTION)
+            except BaseException:
+                stopped.set()
+                raise
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        errors = (sending.exception() for sending in sendings if not sending.cancelled())
+        for error in errors:
+            if error is not None:
+                raise error
+        return [sending.result() for sending in sendings]
+
+    def _answer(self, asked: Asked) -> object:
+        if isinstance(asked, float):
+            self._sleep(asked)
+            return None
+        return self._send_all(asked) if isinstance(asked, tuple) else self.send(asked)
+
     def run(self, flow: Flow[Answer]) -> Answer:
         """All requests of one operation."""
-        step: Callable[[], Call | float] = lambda: next(flow)  # noqa: E731 - the step changes in the loop
+        step: Callable[[], Asked] = lambda: next(flow)  # noqa: E731 - the step changes in the loop
         while True:
             try:
                 asked = step()
             except StopIteration as done:
                 return done.value  # type: ignore[no-any-return]
             try:
-                answer = self._sleep(asked) if isinstance(asked, float) else self.send(asked)
+                answer = self._answer(asked)
             except FlaregateError as error:
                 step = _thrown(flow, error)
             else:
@@ -189,23 +230,48 @@ class AsyncLink(_Address):
             raise last.error from last.__cause__
         raise AssertionError("unreachable: the loop returns or raises")
 
+    def _request(self, call: Call, content: bytes | AsyncIterator[bytes] | None) -> httpx.Request:
+        return self._http.build_request(**self.written(call), content=content, timeout=_timeout(call.seconds))
+
     async def _send(self, call: Call) -> httpx.Response:
         content = call.content.pieces() if isinstance(call.content, Body) else call.content
         try:
-            return self.met(await self._http.send(self._http.build_request(**self.written(call), content=content)))
+            return self.met(await self._http.send(self._request(call, content)))
         except httpx.TransportError as error:
             raise fault(error, self.url) from error
 
+    async def _send_all(self, wanted: tuple[Call, ...]) -> list[httpx.Response]:
+        """Several requests, some at once."""
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def one(call: Call) -> httpx.Response:
+            async with places:
+                return await self.send(call)
+
+        sendings = [asyncio.create_task(one(call)) for call in wanted]
+        try:
+            return await asyncio.gather(*sendings)
+        finally:
+            for sending in sendings:
+                sending.cancel()
+            await asyncio.gather(*sendings, return_exceptions=True)
+
+    async def _answer(self, asked: Asked) -> object:
+        if isinstance(asked, float):
+            await self._sleep(asked)
+            return None
+        return await (self._send_all(asked) if isinstance(asked, tuple) else self.send(asked))
+
     async def run(self, flow: Flow[Answer]) -> Answer:
         """All requests of one operation."""
-        step: Callable[[], Call | float] = lambda: next(flow)  # noqa: E731 - the step changes in the loop
+        step: Callable[[], Asked] = lambda: next(flow)  # noqa: E731 - the step changes in the loop
         while True:
             try:
                 asked = step()
             except StopIteration as done:
                 return done.value  # type: ignore[no-any-return]
             try:
-                answer = await (self._sleep(asked) if isinstance(asked, float) else self.send(asked))
+                answer = await self._answer(asked)
             except FlaregateError as error:
                 step = _thrown(flow, error)
             else:
@@ -260,9 +326,17 @@ class AsyncLink(_Address):
         await self._http.aclose()
 
 
-def _thrown(flow: Flow[Any], error: FlaregateError) -> Callable[[], Call | float]:
+def _until(stopped: threading.Event, body: Body) -> Iterator[bytes]:
+    """The pieces of a body; raises CancelledError as soon as nobody wants it sent any more."""
+    for piece in body:
+        if stopped.is_set():
+            raise CancelledError
+        yield piece
+
+
+def _thrown(flow: Flow[Any], error: FlaregateError) -> Callable[[], Asked]:
     return lambda: flow.throw(error)
 
 
-def _sent(flow: Flow[Any], answer: httpx.Response | None) -> Callable[[], Call | float]:
+def _sent(flow: Flow[Any], answer: object) -> Callable[[], Asked]:
     return lambda: flow.send(answer)
