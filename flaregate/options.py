@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from flaregate.axes import Axes
 
-_UNSENT = ("requirements", "keep")
+_UNSENT = ("requirements",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,8 @@ class JobOptions:
         labels: Free words to find the job by.
         project: With the tenant, the scope within which results are shared.
         requirements: None only; packages for the workers come with a later release.
-        keep: None only; keeping what a job left for a time comes with a later release.
+        keep: Seconds from its end until the job is removed with all that it left, or `forever`; by default what the
+            gateway is set to.
     """
 
     action: str | None = None
@@ -101,7 +102,7 @@ class JobOptions:
     labels: Mapping[str, str] | None = None
     project: str = "default"
     requirements: None = None
-    keep: None = None
+    keep: float | Literal["forever"] | None = None
 
     @property
     def acts(self) -> str:

@@ -36,6 +36,7 @@ _AS_GIVEN = (
     "cache",
     "unseeded",
     "warm",
+    "keep",
 )
 _RESOURCES = ("workers", "min_workers", "cpus", "memory", "gpus", "topology")
 _LIMITS = ("timeout", "max_cost", "retries")

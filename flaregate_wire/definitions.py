@@ -292,6 +292,10 @@ class Resources(UserModel):
         return self
 
 
+KEEP_SECONDS = 315_360_000
+"""Ten years."""
+Keep = Annotated[float, Field(gt=0, le=KEEP_SECONDS)] | Literal["forever"]
+
 MaxCost = Annotated[str, StringConstraints(pattern=r"^\d{1,9}(\.\d{1,6})? [A-Z]{3}$")]
 """A decimal amount and a currency: `0.50 USD`."""
 
@@ -358,6 +362,11 @@ class JobDefinition(UserModel):
         default=None, description="`sweep`: the metric that chooses, `max:accuracy`."
     )
     warm: float = Field(default=0, ge=0, le=3600, description="Seconds that the head may wait for the next job.")
+    keep: Keep | None = Field(
+        default=None,
+        description="Seconds from its end until the job is removed with all that it left, or `forever`; None: what the "
+        "gateway is set to.",
+    )
     resources: Resources = Resources()
     limits: Limits = Limits()
     cache: Literal["on", "off", "read"] = "on"

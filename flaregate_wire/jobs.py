@@ -111,6 +111,7 @@ class JobView(PeerModel):
     wish: Literal["cancel"] | None = None
     created: Time
     ended: Time | None = None
+    expires: Time | None = Field(default=None, description="When it is removed with all that it left; set at its end.")
     conditions: tuple[Condition, ...] = ()
     attempts: tuple[AttemptView, ...] = ()
     timeline: dict[str, Time] = Field(
@@ -160,6 +161,27 @@ class CacheRemoved(PeerModel):
 
     objects: int = Field(description="Segments of results, and large results.")
     size: int = Field(description="Bytes.")
+
+
+class Garbage(PeerModel):
+    """One kind of things that are not needed any more."""
+
+    kind: Literal["uploads", "blobs", "jobs", "cache", "objects"] = Field(
+        description="`uploads` in parts that nobody goes on with; `blobs` that no job refers to and nobody has named "
+        "for a while; `jobs` whose time is over, with all that they left; entries of the `cache` over its limit or "
+        "age; `objects` in the store that nothing refers to."
+    )
+    count: int = 0
+    size: int = Field(default=0, description="Bytes.")
+    examples: tuple[str, ...] = Field(default=(), description="Names of the first few.")
+
+
+class GarbageReport(PeerModel):
+    """What was removed, or would be."""
+
+    dry_run: bool
+    found: tuple[Garbage, ...]
+    whole: bool = Field(description="False: there is more than one request takes; ask again.")
 
 
 class Limit(PeerModel):

@@ -23,6 +23,7 @@ from gateway.api.streams import Pace
 from gateway.home import Home, HomeTaken
 from gateway.jobs.decisions import Rules
 from gateway.jobs.keys import Keys
+from gateway.jobs.policy import Policy
 from gateway.jobs.reconciler import Cadence, Reconciler
 from gateway.jobs.repository import SqlRepository
 from gateway.jobs.service import Service, Times
@@ -69,7 +70,15 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None
     keys = Keys(secret)
     lease = launcher.capabilities.lease
     times = Times(lease, settings.join_timeout, settings.url_age)
-    service = Service(repository, store, launcher, keys, times, settings.cache_bytes, clock)
+    policy = Policy(
+        settings.cache_bytes,
+        settings.cache_age,
+        settings.keep,
+        settings.keep_by_tenant,
+        settings.garbage_age,
+        settings.gc_interval,
+    )
+    service = Service(repository, store, launcher, keys, times, policy, clock)
     rules = Rules(settings.launch_timeout, settings.grace, settings.linger, lease, clock())
     cadence = Cadence(settings.tick, settings.reap_interval)
     reconciler = Reconciler(repository, launcher, keys, service, rules, cadence, url, clock)
@@ -77,7 +86,8 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work) for work in (reconciler.run(), service.cache.run(), service.archiver.run())]
+        works = (reconciler.run(), service.cache.run(), service.archiver.run(), service.retention.run())
+        tasks = [asyncio.create_task(work) for work in works]
         yield
         for task in tasks:
             task.cancel()

@@ -36,6 +36,21 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(
         default=10 * 1024**3, ge=0, description="Bytes of the cache at most; what was not used for longest goes first."
     )
+    cache_age: float | None = Field(
+        default=None, gt=0, description="Seconds after which what nobody used goes from the cache; none: never."
+    )
+    keep: float | None = Field(
+        default=None, gt=0, description="Seconds that jobs and what they left are kept after their end; none: for ever."
+    )
+    keep_by_tenant: dict[str, Annotated[float, Field(gt=0)] | Literal["forever"]] = Field(
+        default={}, description='As `keep`, for some tenants: `{"ci": 86400, "research": "forever"}`.'
+    )
+    garbage_age: float = Field(
+        default=86_400, ge=3600, description="Seconds after which staged data and objects that nothing refers to go."
+    )
+    gc_interval: float = Field(
+        default=21_600, gt=0, description="Seconds between searches of the store for objects that nothing refers to."
+    )
     stream_age: float = Field(default=240, gt=0, description="Seconds after which a stream asks to be resumed.")
     heartbeat: float = Field(default=15, gt=0, description="Seconds between comments in a silent stream.")
     url_age: float = Field(default=900, gt=0, description="Seconds that a presigned URL is good for.")

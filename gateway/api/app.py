@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from gateway.api import about, attempts, jobs, problems, staging
+from gateway.api import about, attempts, garbage, jobs, problems, staging
 from gateway.api.describe import document
 from gateway.api.guard import Guard
 from gateway.api.identity import Identity
@@ -42,7 +42,7 @@ def create(parts: Parts | None, hosts: Collection[str] = (), lifespan: Lifespan 
         redoc_url=None,
         lifespan=lifespan,
     )
-    for module in (jobs, staging, attempts, about):
+    for module in (jobs, garbage, staging, attempts, about):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(Guard, hosts=tuple(hosts))

@@ -1,7 +1,5 @@
 """What is staged, and what is on its way, in an SQL database: rows of blobs and of uploads in parts."""
 
-from collections.abc import Collection
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -27,9 +25,8 @@ class BlobIndex:
         """Keep a place for a blob; gives what is kept, which may be an earlier offer's. It is used now."""
 
         def work(connection: Connection) -> Blob:
-            kept = _find(connection, blob) or _insert(connection, blob)
-            connection.execute(update(t.blobs).where(*_same(blob)).values(used=blob.used))
-            return replace(kept, used=blob.used)
+            connection.execute(update(t.blobs).where(*_same(blob)).values(used=blob.used))  # first: it locks
+            return _find(connection, blob) or _insert(connection, blob)
 
         return await self._database.write(work)
 
@@ -55,38 +52,6 @@ class BlobIndex:
             return None if same or kept is None else kept.upload
 
         return await self._database.write(work)
-
-    async def keep(self, blob: Blob) -> Blob | None:
-        """Make bytes that are in the store known by their sum, as if they had been sent; gives the offer it replaces.
-
-        A blob that is complete stays where it is.
-        """
-
-        def work(connection: Connection) -> Blob | None:
-            kept = _find(connection, blob)
-            if kept is None:
-                _insert(connection, blob)
-                return None
-            known = {"used": blob.used}
-            moved = {"complete": True, "key": blob.key, "upload": None, "parts": None}
-            values = known if kept.complete else known | moved
-            connection.execute(update(t.blobs).where(*_same(blob)).values(values))
-            return None if kept.complete else kept
-
-        return await self._database.write(work)
-
-    async def touch(self, tenant: str, sums: Collection[str], now: datetime) -> None:
-        """These blobs are used now."""
-        c = t.blobs.c
-        every = list(sums)
-
-        def work(connection: Connection) -> None:
-            for start in range(0, len(every), _AT_ONCE):
-                where = (c.tenant == tenant, c.sha256.in_(every[start : start + _AT_ONCE]))
-                connection.execute(update(t.blobs).where(*where).values(used=rfc3339(now)))
-
-        if every:
-            await self._database.write(work)
 
     async def unmap(self, blob: Blob, key: str) -> bool:
         """Take the bytes at its key from a blob, and give it another key for new ones.
@@ -131,6 +96,21 @@ class BlobIndex:
         where = (*_same(blob), t.blobs.c.upload == blob.upload)
         query = update(t.blobs).where(*where).values(upload=None, parts=None)
         await self._database.write(lambda connection: connection.execute(query))
+
+
+def adopt(connection: Connection, blob: Blob) -> None:
+    """Make bytes that are in the store known by their sum, as if they had been sent. A blob that is complete stays.
+
+    An upload that they make needless is left to the sweep.
+    """
+    kept = _find(connection, blob) or _insert(connection, blob)
+    known = {"used": blob.used}
+    moved = {"complete": True, "key": blob.key, "upload": None, "parts": None}
+    values = known if kept.complete else known | moved
+    connection.execute(update(t.blobs).where(*_same(blob)).values(values))
+    if kept.upload is not None and not kept.complete:
+        row = {"key": kept.key, "upload": kept.upload, "tenant": kept.tenant, "begun": kept.used}
+        connection.execute(insert(t.uploads), row)
 
 
 def _same(blob: Blob) -> tuple[ColumnElement[bool], ...]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from flaregate_wire.attempts import (
@@ -20,26 +20,31 @@ from gateway.jobs.cache_index import CacheIndex, Scope
 from gateway.jobs.containers import Containers
 from gateway.jobs.errors import BlobMismatch, InvalidRequest
 from gateway.jobs.keys import Container
+from gateway.jobs.policy import Policy
 from gateway.jobs.records import AttemptRecord, JobRecord
-from gateway.stores.base import Store
+from gateway.stores.base import DELETED_AT_ONCE, Store
 
 log = logging.getLogger(__name__)
 PAUSE = 5.0
 """Seconds at least between two looks at the size."""
-YOUNG = timedelta(hours=1)
-"""An object that is not in the index is not a stray yet: its attempt may be about to register it."""
 
 
 class Cache:
     """One gateway's cache. Rows go before objects: what the index names is in the store, unless it has just gone."""
 
     def __init__(
-        self, containers: Containers, index: CacheIndex, store: Store, limit: int, clock: Callable[[], datetime]
+        self,
+        containers: Containers,
+        index: CacheIndex,
+        store: Store,
+        policy: Policy,
+        clock: Callable[[], datetime],
     ) -> None:
         self._containers = containers
         self._index = index
         self._store = store
-        self._limit = limit
+        self._limit = policy.cache_bytes
+        self._age = policy.cache_age
         self._now = clock
         self._grown = asyncio.Event()
 
@@ -82,41 +87,32 @@ class Cache:
     async def forget(self, tenant: str, job: str) -> CacheRemoved:
         """Remove all that the attempts of a job have kept; it may be recomputed, never found wrong again."""
         gone = await self._index.forget(tenant, job)
-        await self._delete(item.key for item in gone)
+        await self._delete([item.key for item in gone])
         return CacheRemoved(objects=len(gone), size=sum(item.size for item in gone))
 
     async def run(self) -> None:
         """Hold the limit until cancelled: looks at the size at the start, and soon after it has grown."""
-        await self._guarded(self.sweep)
         while True:
             self._grown.clear()
-            await self._guarded(self.trim)
+            try:
+                await self.trim()
+            except Exception:  # the next look may succeed; jobs go on without it
+                log.exception("the cache could not be trimmed")
             await self._grown.wait()
             await asyncio.sleep(PAUSE)
 
-    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except Exception:  # the next look may succeed; jobs go on without it
-            log.exception("the cache could not be looked through")
-
-    async def trim(self) -> None:
-        """Remove what was not used for longest, until the limit holds."""
-        gone = await self._index.overflow(self._limit)
-        await self._delete(item.key for item in gone)
-        if gone:
+    async def trim(self, *, dry_run: bool = False) -> list[tuple[str, int]]:
+        """Remove what is too old, and what was not used for longest until the limit holds; gives keys and sizes."""
+        before = None if self._age is None else self._now() - timedelta(seconds=self._age)
+        gone = await self._index.overflow(self._limit, before, dry_run=dry_run)
+        if gone and not dry_run:
+            await self._delete([item.key for item in gone])
             log.info("%d objects were removed from the cache: its limit is %d bytes", len(gone), self._limit)
+        return [(item.key, item.size) for item in gone]
 
-    async def sweep(self) -> None:
-        """Remove objects that were written and never registered, or whose removal was cut short."""
-        before = self._now() - YOUNG
-        for tenant in await self._index.tenants():
-            old = [item.key async for item in self._store.list(f"tenants/{tenant}/cache/") if item.modified < before]
-            await self._delete(await self._index.strangers(old))
-
-    async def _delete(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            await self._store.delete(key)
+    async def _delete(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), DELETED_AT_ONCE):
+            await self._store.delete_all(keys[start : start + DELETED_AT_ONCE])
 
 
 def _scope(record: JobRecord) -> Scope:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, union, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from flaregate_wire.attempts import CacheObject
 from flaregate_wire.model import rfc3339
@@ -105,31 +105,25 @@ class CacheIndex:
         query: Select[Any] = select(o.id, o.key, o.size, o.sha256).where(o.tenant == tenant, o.job == job)
         return await self._database.write(lambda connection: _removed(connection, connection.execute(query).all()))
 
-    async def overflow(self, limit: int) -> tuple[CacheObject, ...]:
-        """Take out what was not used for longest, until `limit` bytes at most are left; gives it."""
+    async def overflow(
+        self, limit: int, before: datetime | None = None, *, dry_run: bool = False
+    ) -> tuple[CacheObject, ...]:
+        """Take out what was not used since, and what was not for longest until `limit` bytes are left; gives it."""
         o = t.cache_objects.c
-        query: Select[Any] = select(o.id, o.key, o.size, o.sha256).order_by(o.used, o.id)
+        query: Select[Any] = select(o.id, o.key, o.size, o.sha256, o.used).order_by(o.used, o.id)
+        since = "" if before is None else rfc3339(before)
 
         def work(connection: Connection) -> tuple[CacheObject, ...]:
             over = (connection.execute(select(func.sum(o.size))).scalar() or 0) - limit
             found: list[Row[Any]] = []
-            for row in connection.execute(query) if over > 0 else ():
-                if over <= 0:
+            for row in connection.execute(query) if over > 0 or since else ():
+                if over <= 0 and row.used >= since:
                     break
                 found.append(row)
                 over -= row.size
-            return _removed(connection, found)
+            return tuple(map(_object, found)) if dry_run else _removed(connection, found)
 
         return await self._database.write(work)
-
-    async def tenants(self) -> tuple[str, ...]:
-        """Every tenant that has, or may once have had, something in the cache."""
-        query = union(select(t.jobs.c.tenant), select(t.cache_objects.c.tenant))
-        return await self._database.read(lambda connection: tuple(connection.execute(query).scalars()))
-
-    async def strangers(self, keys: Collection[str]) -> frozenset[str]:
-        """Those of the keys that the index does not have."""
-        return await self._database.read(lambda connection: frozenset(keys) - _ids(connection, keys).keys())
 
 
 def _object(row: Row[Any]) -> CacheObject:

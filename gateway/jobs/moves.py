@@ -215,7 +215,9 @@ def close(job: JobRecord, verdict: Verdict, now: datetime) -> Move:
     )
     end = EndEvent(time=now, attempt=job.attempts, state=verdict.state, reason=verdict.reason, message=verdict.message)
     timeline = {"done": now, **job.timeline, "gone": now}
-    return Move(replace(job, ended=now, conditions=(), timeline=timeline), events=(event, usage, end))
+    expires = None if job.keep is None else now + timedelta(seconds=job.keep)
+    job = replace(job, ended=now, expires=expires, conditions=(), timeline=timeline)
+    return Move(job, events=(event, usage, end))
 
 
 def wish(job: JobRecord, reason: Reason) -> Move | None:

@@ -77,6 +77,8 @@ class JobRecord:
     timeout: float
     retries: int
     cache: Literal["on", "off", "read"] = "on"
+    keep: float | None = None
+    """Seconds from its end until it is removed; None: for ever."""
     reason: Reason | None = None
     message: str | None = None
     wish: Reason | None = None
@@ -84,6 +86,8 @@ class JobRecord:
     started: datetime | None = None
     """When its first attempt was begun; its timeout counts from here."""
     ended: datetime | None = None
+    expires: datetime | None = None
+    """When it is removed, with all that it left; set at its end."""
     conditions: tuple[Condition, ...] = ()
     progress: Progress = field(default_factory=Progress)
     usage: Usage = field(default_factory=Usage)

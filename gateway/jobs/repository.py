@@ -16,7 +16,9 @@ from gateway.jobs.batches import Batch, batch_of
 from gateway.jobs.blob_index import BlobIndex
 from gateway.jobs.cache_index import CacheIndex
 from gateway.jobs.database import Database
+from gateway.jobs.garbage_index import GarbageIndex
 from gateway.jobs.moves import Move
+from gateway.jobs.needs import NOTHING, Needs, refer
 from gateway.jobs.records import ATTEMPT, JOB, Answer, AttemptRecord, Blob, JobRecord, Segment
 
 Change = Callable[[JobRecord, AttemptRecord | None], Move | None]
@@ -54,6 +56,7 @@ class SqlRepository:
         self.cache = CacheIndex(self._database)
         self.staged = BlobIndex(self._database)
         self.archives = ArchiveIndex(self._database)
+        self.garbage = GarbageIndex(self._database)
         self._listeners: list[Callable[[Written], None]] = []
 
     def listen(self, listener: Callable[[Written], None]) -> None:
@@ -70,9 +73,16 @@ class SqlRepository:
                 listener(written)
 
     async def create(
-        self, move: Move, definition: bytes, answer: Callable[[JobRecord], Answer] | None = None
+        self,
+        move: Move,
+        definition: bytes,
+        answer: Callable[[JobRecord], Answer] | None = None,
+        needs: Needs = NOTHING,
     ) -> Written | None:
-        """Keep a new job and what its Idempotency-Key is answered; None if the key is taken."""
+        """Keep a new job and what its Idempotency-Key is answered; None if the key is taken.
+
+        Raises BlobMissing unless all that it needs is there, which from then on it keeps.
+        """
 
         def work(connection: Connection) -> Written | None:
             job, batch = _numbered(move)
@@ -83,6 +93,7 @@ class SqlRepository:
                 row = {"tenant": job.tenant, "key": given.key, "body": given.body, "view": given.view}
                 connection.execute(insert(t.idempotency), row)
             connection.execute(insert(t.jobs), {"id": job.id, "definition": definition, **_columns(job)})
+            refer(connection, job, needs)
             pairs = [{"tenant": job.tenant, "job": job.id, "name": k, "value": v} for k, v in job.labels.items()]
             if pairs:
                 connection.execute(insert(t.labels), pairs)
@@ -138,17 +149,6 @@ class SqlRepository:
         query = select(t.jobs.c.id).where(t.jobs.c.active.is_(True)).order_by(t.jobs.c.id)
         return tuple(row.id for row in await self._rows(query))
 
-    async def remove(self, job: str) -> None:
-        """Forget a job that has ended, and blobs that are its artifacts; one that is not there is a success."""
-        ended = delete(t.jobs).where(t.jobs.c.id == job, t.jobs.c.active.is_(False))
-        left = select(t.artifacts.c.key).where(t.artifacts.c.job == job)
-
-        def work(connection: Connection) -> None:
-            connection.execute(delete(t.blobs).where(t.blobs.c.key.in_(left)))
-            connection.execute(ended)
-
-        await self._database.write(work)
-
     async def events(self, job: str, after: int, size: int) -> tuple[Batch, ...]:
         """Events after an id, in batches of about `size` bytes together (one batch at least)."""
         c = t.event_batches.c
@@ -196,6 +196,8 @@ def _columns(job: JobRecord) -> dict[str, Any]:
         "active": not job.state.terminal,
         "created": rfc3339(job.created),
         "record": JOB.dump_json(job).decode(),
+        "ended": job.ended and rfc3339(job.ended),
+        "expires": job.expires and rfc3339(job.expires),
     }
 
 

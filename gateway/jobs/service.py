@@ -23,8 +23,10 @@ from gateway.jobs.errors import JobMissing, JobNotDone, KeyInFlight, KeyReused
 from gateway.jobs.feed import Feed, Form
 from gateway.jobs.keys import Keys
 from gateway.jobs.logs import LogFilter, LogReader
+from gateway.jobs.policy import Policy
 from gateway.jobs.records import Answer, AttemptRecord, JobRecord
 from gateway.jobs.repository import Change, Filter, SqlRepository, Written
+from gateway.jobs.retention import Retention
 from gateway.jobs.spilled import Spilled
 from gateway.jobs.staging import Staging
 from gateway.jobs.views import job_view
@@ -44,7 +46,7 @@ class Service:
         launcher: Launcher,
         keys: Keys,
         times: Times,
-        cache_bytes: int,
+        policy: Policy,
         clock: Callable[[], datetime],
         *,
         direct: bool = False,
@@ -64,7 +66,9 @@ class Service:
         stir: Callable[[str], None] = lambda job: self.stirred(job)  # noqa: E731, PLW0108 - it is set later
         self._spilled = Spilled(repository, store, (times.url_age, times.lease), clock, active=direct)
         self.containers = Containers(repository, store, keys, times, self._feed, stir, clock, self._spilled)
-        self.cache = Cache(self.containers, repository.cache, store, cache_bytes, clock)
+        self.cache = Cache(self.containers, repository.cache, store, policy, clock)
+        self._policy = policy
+        self.retention = Retention(repository, store, self.staging, self.cache, policy, clock)
         self._cached = CachedTasks(repository.cache, store, clock)
 
     async def change(self, job: str, how: Change) -> Written | None:
@@ -94,16 +98,14 @@ class Service:
 
     async def _accept(self, tenant: str, body: bytes, key: str | None) -> JobView:
         definition, job = await asyncio.to_thread(self._admitted, tenant, body)
-        definition, left = await self.staging.resolve(tenant, definition)
-        await self.staging.keep(left)
-        await self.staging.check(tenant, definition)
+        definition, needs = await self.staging.resolve(tenant, definition)
         definition_bytes = definition.model_dump_json(by_alias=True, exclude_none=True).encode()
 
         def answer(record: JobRecord) -> Answer:
             view = job_view(record, (), record.created).model_dump_json(exclude_none=True).encode()
             return Answer(key or "", digest_bytes(body), view)
 
-        written = await self._repository.create(moves.queued(job), definition_bytes, answer if key else None)
+        written = await self._repository.create(moves.queued(job), definition_bytes, answer if key else None, needs)
         if written is None:
             raise KeyInFlight
         self.stirred(job.id)
@@ -113,7 +115,8 @@ class Service:
         """In a thread: a definition may be small and its graph large."""
         definition = admission.parse(body)
         admission.check_environment(definition.environment, self._launcher.environment())
-        return definition, admission.admit(definition, self._launcher.capabilities, tenant, self._now())
+        job = admission.admit(definition, self._launcher.capabilities, tenant, self._now())
+        return definition, replace(job, keep=self._policy.kept(tenant, definition.keep))
 
     async def plan(self, tenant: str, body: bytes) -> PlanView:
         """What a job would do, and how much of it is done already."""
@@ -200,9 +203,7 @@ class Service:
             return
         if not record.state.terminal:
             raise JobNotDone
-        await self._repository.remove(job)
-        async for item in self._store.list(f"tenants/{tenant}/jobs/{job}/"):
-            await self._store.delete(item.key)
+        await self.retention.remove(tenant, job)
 
     async def stream(self, tenant: str, job: str, after: int, form: Form) -> AsyncIterator[bytes]:
         """The job's events after an id, until the last."""

@@ -3,7 +3,6 @@
 import logging
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -15,7 +14,8 @@ from flaregate_wire.definitions import Blob as Staged
 from flaregate_wire.limits import BLOB_BYTES, PUT_BYTES
 from flaregate_wire.model import rfc3339
 from flaregate_wire.problems import Fault
-from gateway.jobs.errors import BlobMismatch, BlobMissing, InvalidDefinition, JobMissing, TooLarge
+from gateway.jobs.errors import BlobMismatch, InvalidDefinition, JobMissing, TooLarge
+from gateway.jobs.needs import Left, Needs
 from gateway.jobs.records import Blob
 from gateway.jobs.repository import SqlRepository
 from gateway.jobs.sending import in_parts
@@ -143,31 +143,22 @@ class Staging:
             await self._index.over(upload)
         return len(blobs) + len(uploads)
 
-    async def check(self, tenant: str, definition: JobDefinition) -> None:
-        """Raise BlobMissing with every blob that the definition refers to and that is not staged."""
-        needed = definition.blobs()
-        await self._index.touch(tenant, needed, self._now())
-        known = await self._repository.blobs(tenant, tuple(needed))
-        missing = sorted(name for name in needed if name not in known or not known[name].complete)
-        if missing:
-            listed = tuple(Fault(pointer="", rule="blob", message=f"{name} is not staged") for name in missing)
-            raise BlobMissing(f"{', '.join(missing)}: stage them with POST /v1/blobs first", listed)
-
-    async def resolve(self, tenant: str, definition: JobDefinition) -> tuple[JobDefinition, tuple[Blob, ...]]:
-        """The definition with blobs in place of artifacts, and these blobs. Raises InvalidDefinition."""
-        found: dict[str, Blob] = {}
+    async def resolve(self, tenant: str, definition: JobDefinition) -> tuple[JobDefinition, Needs]:
+        """The definition with blobs in place of artifacts, and all that it refers to. Raises InvalidDefinition."""
+        found: dict[str, Left] = {}
         wrong: list[Fault] = []
         for pointer, given in _artifacts(definition):
-            blob = await self._artifact(tenant, given)
-            if isinstance(blob, Blob):
-                found[given.artifact] = blob
+            left = await self._artifact(tenant, given)
+            if isinstance(left, Left):
+                found[given.artifact] = left
             else:
-                wrong.append(Fault(pointer=pointer, rule="artifact", message=blob))
+                wrong.append(Fault(pointer=pointer, rule="artifact", message=left))
         if wrong:
             raise InvalidDefinition("; ".join(item.message for item in wrong), tuple(wrong))
-        return (_staged(definition, found) if found else definition), tuple(found.values())
+        definition = _staged(definition, {name: left.blob for name, left in found.items()}) if found else definition
+        return definition, Needs(definition.blobs(), tuple(found.values()))
 
-    async def _artifact(self, tenant: str, given: Artifact) -> Blob | str:
+    async def _artifact(self, tenant: str, given: Artifact) -> Left | str:
         """An artifact as a blob of its owner, or what is wrong with the reference."""
         job, _, name = given.artifact.removeprefix("job:").partition("/")
         current = await self._repository.current(job)
@@ -176,15 +167,10 @@ class Staging:
         left = await self._repository.artifacts(job)
         for item in left:
             if item.name == name:
-                return Blob(tenant, item.sha256, item.size, item.media_type, item.key, complete=True)
+                used = rfc3339(self._now())
+                blob = Blob(tenant, item.sha256, item.size, item.media_type, item.key, complete=True, used=used)
+                return Left(job, name, blob)
         return f"job {job!r} left no artifact {name!r}; it left {', '.join(item.name for item in left) or 'none'}"
-
-    async def keep(self, blobs: tuple[Blob, ...]) -> None:
-        """Make artifacts known by their sums, as if they had been sent."""
-        for blob in blobs:
-            offered = await self._index.keep(replace(blob, used=rfc3339(self._now())))
-            if offered is not None and offered.upload is not None:
-                await self._store.abandon(offered.key, offered.upload)
 
 
 def _check_size(offer: BlobOffer) -> None:

@@ -97,6 +97,7 @@ segments = Table(
     Column("key", Text, nullable=False),
     ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
     Index("segments_by_job", "job", "id"),
+    Index("segments_by_key", "key"),
 )
 
 artifacts = Table(
@@ -110,6 +111,7 @@ artifacts = Table(
     Column("size", BigInteger, nullable=False),
     Column("sha256", String(80), nullable=False),
     ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
+    Index("artifacts_by_key", "key"),
 )
 
 blobs = Table(
@@ -125,6 +127,7 @@ blobs = Table(
     Column("parts", Text),
     Column("used", String(32), nullable=False, server_default=""),
     Index("blobs_by_use", "used"),
+    Index("blobs_by_key", "key"),
 )
 """`upload` and `parts` (JSON): of what is sent in several parts, until it is complete."""
 

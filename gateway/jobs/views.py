@@ -28,6 +28,7 @@ def job_view(
         wish="cancel" if job.wish is not None else None,
         created=job.created,
         ended=job.ended,
+        expires=job.expires,
         conditions=job.conditions,
         attempts=tuple(
             AttemptView(

@@ -53,6 +53,7 @@ class KeyRefused(StoreError):
 
 _KEY = re.compile(r"[\w.=+@-]+(/[\w.=+@-]+)*", re.ASCII)
 KEY_LENGTH = 800
+DELETED_AT_ONCE = 1000
 PART_LENGTH = 200
 
 
@@ -131,6 +132,10 @@ class Lists(Protocol):
 
     async def delete(self, key: str) -> None:
         """Remove the object; one that is not there is a success."""
+        ...
+
+    async def delete_all(self, keys: Sequence[str]) -> None:
+        """Remove these objects, DELETED_AT_ONCE at most; those that are not there are a success."""
         ...
 
 

@@ -97,6 +97,15 @@ class FolderStore:
     async def delete(self, key: str) -> None:
         await asyncio.to_thread(self._remove, self._path(key))
 
+    async def delete_all(self, keys: Sequence[str]) -> None:
+        paths = [self._path(key) for key in keys]
+
+        def work() -> None:
+            for path in paths:
+                self._remove(path)
+
+        await asyncio.to_thread(work)
+
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         for folder in path.parents:

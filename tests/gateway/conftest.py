@@ -13,6 +13,7 @@ from gateway.api.identity import Identity
 from gateway.api.streams import Pace
 from gateway.jobs.decisions import Rules
 from gateway.jobs.keys import Keys
+from gateway.jobs.policy import Policy
 from gateway.jobs.reconciler import Cadence, Reconciler
 from gateway.jobs.repository import SqlRepository
 from gateway.jobs.service import Service, Times
@@ -28,7 +29,7 @@ TOKEN = "the-owners-token"
 class Deployed:
     """The parts of one gateway, on a folder that can outlive it."""
 
-    def __init__(self, folder, launcher, url=URL, cache_bytes=10**9, direct=False, **pace):
+    def __init__(self, folder, launcher, url=URL, cache_bytes=10**9, policy=None, direct=False, **pace):
         self.launcher = launcher
         self.keys = Keys(b"s" * 32)
         clock = launcher.clock
@@ -37,8 +38,9 @@ class Deployed:
         self.store = FolderStore(folder / "store", self.signer.sign)
         self.repository = SqlRepository(f"sqlite:///{folder / 'gateway.db'}")
         times = Times(60, 60, 900)
+        policy = Policy(cache_bytes, **(policy or {}))
         self.service = Service(
-            self.repository, self.store, launcher, self.keys, times, cache_bytes, clock, direct=direct
+            self.repository, self.store, launcher, self.keys, times, policy, clock, direct=direct
         )
         rules = Rules(launch_timeout=120, grace=5, linger=0, lease=60, since=clock())
         cadence = Cadence(tick=0.01, reap=0.05)

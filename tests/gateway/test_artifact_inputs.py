@@ -83,11 +83,21 @@ async def test_an_artifact_takes_the_place_of_an_upload_that_never_came(gateway,
     assert (await gateway.http.post(f"/v1/blobs/{SUM}:complete")).status_code == 204
 
 
-async def test_a_blob_goes_with_the_job_that_left_it(gateway, left, definition):
+async def test_a_blob_goes_with_the_last_job_that_has_it(gateway, left, definition):
     job = await gateway.submit(with_x(definition, left))
     await (await gateway.head(job)).commit()
     await gateway.ended(job)
     assert (await gateway.http.delete(f"/v1/jobs/{left}")).status_code == 204
     blob = {"X": {"blob": SUM, "media_type": "application/x-npy"}, "y": definition["inputs"]["y"]}
+    again = await gateway.submit(definition, inputs=blob)
+    head = await gateway.head(again)
+    order = (await head.order()).json()
+    assert (await gateway.anonymous.get(order["blobs"][SUM]["url"])).content == DATA
+    await head.commit()
+    await gateway.ended(again)
+    for last in (job, again):
+        assert [info async for info in gateway.store.list(f"tenants/default/jobs/{left}/")]
+        assert (await gateway.http.delete(f"/v1/jobs/{last}")).status_code == 204
+    assert [info async for info in gateway.store.list("tenants/")] == []
     refused = await gateway.http.post("/v1/jobs", json=definition | {"inputs": blob})
     assert refused.json()["code"] == "blob_missing"

@@ -228,18 +228,33 @@ async def test_the_limit_is_held_in_the_background(deploy):
         await running
 
 
-async def test_strays_are_swept_when_they_are_old(gateway, begin):
-    head, _ = await begin()
+async def test_what_was_never_registered_goes_a_day_later(gateway, begin):
+    head, job = await begin()
     (kept,) = await head.keep(SHELF)
     stray = await head.write(b"never registered")
+    await head.container.commit()
+    await gateway.ended(job)
     written = (await gateway.store.head(stray["key"])).modified
-    gateway.clock.time = written + timedelta(minutes=59)
-    await gateway.service.cache.sweep()
-    assert await there(gateway, stray), "its attempt may be about to register it"
-    gateway.clock.time = written + timedelta(minutes=61)
-    await gateway.service.cache.sweep()
+    gateway.clock.time = written + timedelta(hours=23)
+    await gateway.service.retention.sweep()
+    assert await there(gateway, stray)
+    gateway.clock.time = written + timedelta(hours=25)
+    await gateway.service.retention.sweep()
     assert not await there(gateway, stray)
     assert await there(gateway, kept)
+
+
+async def test_what_nobody_used_goes_with_its_age(deploy):
+    gateway = deploy(policy={"cache_age": 100})
+    head = Head(gateway, await gateway.head(await gateway.submit()))
+    (used,) = await head.keep(SHELF, data=b"used")
+    (old,) = await head.keep(OTHER, data=b"old")
+    gateway.clock.pass_by(60)
+    await head.found(SHELF)
+    gateway.clock.pass_by(60)
+    assert await gateway.service.cache.trim(dry_run=True) == [(old["key"], 3)]
+    assert await gateway.service.cache.trim() == [(old["key"], 3)]
+    assert [await there(gateway, item) for item in (used, old)] == [True, False]
 
 
 async def test_a_job_has_a_few_rows_however_many_results_it_keeps(gateway, begin):

@@ -1,5 +1,8 @@
 """Several gateways, uploads in parts, what keeps blobs, events at rest: holders, references, expiry, archives."""
 
+import re
+from datetime import UTC, datetime
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -23,6 +26,8 @@ def upgrade() -> None:
     op.add_column("blobs", sa.Column("parts", sa.Text()))
     op.add_column("blobs", sa.Column("used", sa.String(length=32), server_default="", nullable=False))
     op.create_index("blobs_by_use", "blobs", ["used"], unique=False)
+    for table in ("blobs", "artifacts", "segments"):
+        op.create_index(f"{table}_by_key", table, ["key"], unique=False)
     op.create_table(
         "job_blobs",
         sa.Column("job", sa.String(length=64), nullable=False),
@@ -52,6 +57,23 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job"),
     )
+    _refer(op.get_bind())
+
+
+def _refer(connection: sa.Connection) -> None:
+    """Jobs of older gateways keep what they refer to, and staged bytes are as if just named."""
+    text = sa.Text()
+    jobs = sa.table("jobs", sa.column("id", text), sa.column("tenant", text), sa.column("definition", sa.LargeBinary()))
+    blobs = sa.table("blobs", sa.column("tenant", text), sa.column("sha256", text), sa.column("used", text))
+    refers = sa.table("job_blobs", sa.column("job", text), sa.column("sha256", text), sa.column("tenant", text))
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    connection.execute(sa.update(blobs).values(used=now))
+    staged = set(map(tuple, connection.execute(sa.select(blobs.c.tenant, blobs.c.sha256))))
+    for job, tenant, definition in connection.execute(sa.select(jobs)) if staged else ():
+        named = {found.decode() for found in re.findall(rb"sha256:[0-9a-f]{64}", bytes(definition))}
+        rows = [{"job": job, "sha256": one, "tenant": tenant} for one in sorted(named) if (tenant, one) in staged]
+        if rows:
+            connection.execute(sa.insert(refers), rows)
 
 
 def downgrade() -> None:
@@ -61,6 +83,8 @@ def downgrade() -> None:
     op.drop_index("job_blobs_by_blob", table_name="job_blobs")
     op.drop_table("job_blobs")
     op.drop_index("blobs_by_use", table_name="blobs")
+    for table in ("blobs", "artifacts", "segments"):
+        op.drop_index(f"{table}_by_key", table_name=table)
     for column in ("used", "parts", "upload"):
         op.drop_column("blobs", column)
     op.drop_index("jobs_by_expiry", table_name="jobs")
