@@ -14,6 +14,8 @@ from flaregate_wire.attempts import (
     CacheLookup,
     EventBatch,
     HeadAddress,
+    LargeObject,
+    LargePlace,
     Manifest,
     ObjectsAnswer,
     ObjectsRequest,
@@ -36,6 +38,7 @@ Boot = Annotated[str, Query(pattern=r"^[\w-]{1,64}$", description="Made by the c
 
 _SUM = "0" * 64
 _SHELF = f"sha256:{_SUM}"
+_LARGE = {"name": "artifacts/model", "size": 1024, "parts": [{"size": 1024, "sha256": _SHELF}]}
 _OBJECT = {"key": f"tenants/default/cache/default/job-1-1/{_SUM}", "size": 1024, "sha256": _SHELF}
 
 
@@ -104,6 +107,29 @@ async def events(request: Request, who: Asking) -> Response:
 async def objects(request: Request, who: Asking) -> Response:
     """Give presigned requests for names under the attempt's own prefix; `cache/` and 64 digits outlives the job."""
     return answer(await service_of(request).containers.objects(who, await read(request, ObjectsRequest)))
+
+
+@router.post(
+    "/parts",
+    response_model=LargePlace,
+    responses=problems(Code.ATTEMPT_OVER, Code.INVALID_REQUEST, Code.NOT_FOUND, Code.TOO_LARGE),
+    openapi_extra=takes(LargeObject, _LARGE),
+)
+async def parts(request: Request, who: Asking) -> Response:
+    """Give requests for missing parts of a large object under the attempt's own prefix; ask again to go on."""
+    return answer(await service_of(request).large.place(who, await read(request, LargeObject)))
+
+
+@router.post(
+    "/parts:finish",
+    status_code=204,
+    responses=problems(Code.ATTEMPT_OVER, Code.INVALID_REQUEST, Code.NOT_FOUND, Code.BLOB_MISMATCH),
+    openapi_extra=takes(LargeObject, _LARGE | {"upload": "0123456789abcdef0123456789abcdef"}),
+)
+async def finish(request: Request, who: Asking) -> Response:
+    """Make a large object of its parts; repeating it is harmless."""
+    await service_of(request).large.finish(who, await read(request, LargeObject))
+    return Response(status_code=204)
 
 
 @router.post(

@@ -23,6 +23,7 @@ from gateway.jobs.errors import AttemptOver, BootConflict, InvalidRequest, Seque
 from gateway.jobs.feed import Feed
 from gateway.jobs.keys import Container, Keys
 from gateway.jobs.moves import Move
+from gateway.jobs.placing import unmap
 from gateway.jobs.records import AttemptRecord, JobRecord
 from gateway.jobs.repository import SqlRepository, Written
 from gateway.jobs.spilled import Spilled, check_artifact, check_written
@@ -101,6 +102,7 @@ class Containers:
             definition=definition if index == 0 else None,
             spill=self._spilled.slots(record, attempt, index),
             blobs={name: self._store.presign("GET", blob.key) for name, blob in staged.items()},
+            sizes={name: blob.size for name, blob in staged.items()},
         )
 
     async def register(self, who: Container, head: HeadAddress) -> None:
@@ -170,6 +172,8 @@ class Containers:
     async def commit(self, who: Container, manifest: Manifest) -> None:
         """Take the manifest, if what it names is there and under the attempt's own prefix."""
         record, attempt = await self.live(who)
+        if manifest.damaged:
+            await unmap(self._repository, self._store, record, manifest.damaged)
         start = intake.prefix(record, attempt)
         for item in manifest.artifacts:
             intake.check_own(item, start)

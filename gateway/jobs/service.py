@@ -22,6 +22,7 @@ from gateway.jobs.containers import Containers, Times
 from gateway.jobs.errors import JobMissing, JobNotDone, KeyInFlight, KeyReused
 from gateway.jobs.feed import Feed, Form
 from gateway.jobs.keys import Keys
+from gateway.jobs.large import LargeObjects
 from gateway.jobs.logs import LogFilter, LogReader
 from gateway.jobs.policy import Policy
 from gateway.jobs.records import Answer, AttemptRecord, JobRecord
@@ -69,6 +70,7 @@ class Service:
         self.cache = Cache(self.containers, repository.cache, store, policy, clock)
         self._policy = policy
         self.retention = Retention(repository, store, self.staging, self.cache, policy, clock)
+        self.large = LargeObjects(self.containers, repository.staged, store, clock)
         self._cached = CachedTasks(repository.cache, store, clock)
 
     async def change(self, job: str, how: Change) -> Written | None:

@@ -1,8 +1,6 @@
 """What is in the store before a job begins: blobs that users send, and earlier jobs' artifacts that serve as blobs."""
 
-import logging
-import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -16,13 +14,13 @@ from flaregate_wire.model import rfc3339
 from flaregate_wire.problems import Fault
 from gateway.jobs.errors import BlobMismatch, InvalidDefinition, JobMissing, TooLarge
 from gateway.jobs.needs import Left, Needs
+from gateway.jobs.placing import new_key
 from gateway.jobs.records import Blob
 from gateway.jobs.repository import SqlRepository
 from gateway.jobs.sending import in_parts
 from gateway.stores.base import Expected, ObjectMismatch, ObjectMissing, Store, UploadMissing
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 _PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Part, ...])
 
 
@@ -36,14 +34,11 @@ class Staging:
         self._url_age = url_age
         self._now = clock
 
-    def _new_key(self, tenant: str) -> str:
-        return f"tenants/{tenant}/blobs/{secrets.token_hex(16)}"
-
     async def offer(self, tenant: str, offer: BlobOffer) -> BlobAnswer:
         """Whether it is staged, or where to send what is missing: to a random key, bound to size and sums."""
         _check_size(offer)
         used = rfc3339(self._now())
-        key = self._new_key(tenant)
+        key = new_key(tenant)
         blob = Blob(tenant, offer.sha256, offer.size, offer.media_type, key, complete=False, used=used)
         kept = await self._index.offer(blob)  # an earlier offer of the same bytes keeps its place
         if kept.size != offer.size:
@@ -123,14 +118,6 @@ class Staging:
         if info.size != blob.size:
             raise BlobMismatch(f"{info.size} bytes came, {blob.size} were announced")
         return left
-
-    async def unmap(self, tenant: str, sums: Collection[str]) -> None:
-        """These blobs were found damaged: whoever needs one sends it anew. What nobody else needs is removed."""
-        found = await self._repository.blobs(tenant, tuple(sums))
-        for blob in found.values():
-            if blob.complete and await self._index.unmap(blob, self._new_key(tenant)):
-                await self._store.delete(blob.key)
-            log.warning("%s of the tenant %s is damaged: it is to be sent again", blob.sha256, tenant)
 
     async def sweep(self, before: datetime) -> int:
         """Give up uploads in parts, of all tenants, that nobody has gone on with since; gives how many."""
