@@ -81,6 +81,10 @@ class InstantLauncher:
     async def list(self):
         return [self.handle(attempt) for attempt, run in self.runs.items() if not Sighting(tuple(run.values())).gone]
 
+    async def kept(self):
+        ended = (attempt for attempt, run in self.runs.items() if Sighting(tuple(run.values())).gone)
+        return [self.handle(attempt) for attempt in ended if attempt not in self.forgotten]
+
     async def forget(self, handle):
         self.forgotten.append(handle.attempt)
 

@@ -30,6 +30,14 @@ class Phase(StrEnum):
     ENDED = "ended"
 
 
+class Trouble(StrEnum):
+    """Why a container does not start, or has ended, where the platform says so."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    OUT_OF_DISK = "out_of_disk"
+    IMAGE_PULL = "image_pull"
+
+
 @dataclass(frozen=True, slots=True)
 class LaunchOrder:
     """One attempt to launch: a head (index 0) and workers (1 …) of the same size."""
@@ -70,6 +78,9 @@ class InstanceSighting:
     ended: datetime | None = None
     exit_code: int | None = None
     """None where the platform does not know it; minus the signal's number where a signal ended it."""
+    trouble: Trouble | None = None
+    story: str = ""
+    """The platform's own words on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +179,10 @@ class Launcher(Protocol):
 
     async def list(self) -> Collection[Handle]:
         """Every run of this gateway's that is alive. Raises CannotSee."""
+        ...
+
+    async def kept(self) -> Collection[Handle]:
+        """Every ended run of this gateway's that the platform still remembers. Raises CannotSee."""
         ...
 
     async def forget(self, handle: Handle) -> None:

@@ -119,6 +119,10 @@ class LocalLauncher:
         """Every attempt of this home of which a process is alive, whoever started it."""
         return await self._in_thread(self._list)
 
+    async def kept(self) -> Collection[Handle]:
+        """None: what runs have printed is cleared away after a day without being asked for it."""
+        return ()
+
     async def forget(self, handle: Handle) -> None:
         """What it printed is kept for a day."""
 

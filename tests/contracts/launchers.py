@@ -1,5 +1,6 @@
 """What each launcher brings to the conformance suite."""
 
+import contextlib
 import sys
 import time
 from dataclasses import dataclass, field
@@ -26,6 +27,35 @@ class LocalPlatform:
 
     def blind(self):
         return None
+
+
+@dataclass
+class ContainerPlatform:
+    """Containers of Podman, by its service of the Docker Engine API."""
+
+    podman: object
+    socket: str
+    image: str
+    gateway: str
+    patience: float = 40.0
+    cluster: Cluster = SMALL.model_copy(update={"memory": 100_000_000, "cpus": 0.5})
+    made: list = field(default_factory=list)
+
+    def launcher(self, program):
+        from gateway.launchers.container import ContainerLauncher, ContainerSettings
+
+        settings = ContainerSettings(self.socket, self.image, self.gateway, command=("python3", "-c", program))
+        self.made.append(ContainerLauncher(settings))
+        return self.made[-1]
+
+    @contextlib.contextmanager
+    def blind(self):
+        hidden = self.podman.socket.with_suffix(".hidden")
+        self.podman.socket.rename(hidden)
+        try:
+            yield
+        finally:
+            hidden.rename(self.podman.socket)
 
 
 def order(attempt=None, workers=1, **changes):
