@@ -15,6 +15,7 @@ from gateway.jobs.archive_index import ArchiveIndex
 from gateway.jobs.batches import Batch, batch_of
 from gateway.jobs.blob_index import BlobIndex
 from gateway.jobs.cache_index import CacheIndex
+from gateway.jobs.claims import Claims
 from gateway.jobs.database import Database
 from gateway.jobs.garbage_index import GarbageIndex
 from gateway.jobs.moves import Move
@@ -54,6 +55,7 @@ class SqlRepository:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self.cache = CacheIndex(self._database)
+        self.claims = Claims(self._database)
         self.staged = BlobIndex(self._database)
         self.archives = ArchiveIndex(self._database)
         self.garbage = GarbageIndex(self._database)

@@ -154,6 +154,15 @@ uploads = Table(
 )
 """What attempts send in parts, until it is an object or given up."""
 
+claims = Table(
+    "claims",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("holder", String(32), nullable=False),
+    Column("until", String(32), nullable=False),
+)
+"""Who may write an object, for a moment."""
+
 idempotency = Table(
     "idempotency",
     metadata,

@@ -93,7 +93,7 @@ class Abilities:
 
     kind: str
     conditional_put: bool
-    """It decides itself which of two puts with `if_absent` comes first; else the gateway's database does."""
+    """It refuses itself to replace an object. Which of two puts at one moment comes first, the gateway decides."""
     checked_parts: bool
     """It refuses bytes whose sum is not the signed one; else only whoever reads them finds out."""
 

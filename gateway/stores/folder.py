@@ -1,7 +1,6 @@
 """A store in a folder; the gateway itself serves its URLs. The one module that writes objects to a disk."""
 
 import asyncio
-import hashlib
 import os
 import re
 import secrets
@@ -25,6 +24,7 @@ from gateway.stores.base import (
     UploadMissing,
     checked,
 )
+from gateway.stores.checks import Check
 from gateway.stores.signing import Slot
 
 PIECE = 1024 * 1024
@@ -150,8 +150,8 @@ class FolderStore:
             raise UploadMissing(slot.upload) from error
         with file:
             file.seek(slot.offset)
-            sha256 = await _fill(file, pieces, expected)
-        await asyncio.to_thread(_note, note, sha256)
+            await _fill(file, pieces, expected)
+        await asyncio.to_thread(_note, note, str(expected.sha256))
 
     async def arrived(self, key: str, upload: str, parts: Sequence[Part]) -> frozenset[int]:
         checked(key)
@@ -246,32 +246,23 @@ def _arrived(folder: Path, parts: Sequence[Part]) -> frozenset[int]:
     return frozenset(found)
 
 
-async def _fill(file: BinaryIO, pieces: AsyncIterator[bytes], expected: Expected) -> str:
-    """Write in constant memory, and give the sum; small pieces are gathered so that not each costs a thread's turn."""
-    total = 0
-    digest = hashlib.sha256()
+async def _fill(file: BinaryIO, pieces: AsyncIterator[bytes], expected: Expected) -> None:
+    """Write in constant memory; small pieces are gathered so that not each of them costs a thread's turn."""
+    check = Check(expected)
     gathered = bytearray()
 
     def flush() -> None:
-        digest.update(gathered)
+        check.take(gathered)
         file.write(gathered)
         gathered.clear()
 
     async for piece in pieces:
-        total += len(piece)
-        if expected.size is not None and total > expected.size:
-            raise ObjectMismatch(f"more than the {expected.size} bytes that were announced")
         gathered += piece
         if len(gathered) >= PIECE:
             await asyncio.to_thread(flush)
     await asyncio.to_thread(flush)
-    if expected.size is not None and total != expected.size:
-        raise ObjectMismatch(f"{total} bytes came, {expected.size} were announced")
-    found = f"sha256:{digest.hexdigest()}"
-    if expected.sha256 not in (None, found):
-        raise ObjectMismatch(f"the bytes are not those of {expected.sha256}")
+    check.end()
     await asyncio.to_thread(file.flush)
-    return found
 
 
 def _publish(draft: Path, path: Path, *, if_absent: bool) -> None:

@@ -13,7 +13,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 BASE = "docker.io/library/python:3.11-slim-bookworm"
-WORKER, GATEWAY, BARE = "localhost/flaregate-worker:test", "localhost/flaregate-gateway:test", "localhost/flaregate-bare:test"
+WORKER, GATEWAY, BARE = (
+    "localhost/flaregate-worker:test",
+    "localhost/flaregate-gateway:test",
+    "localhost/flaregate-bare:test",
+)
 CONFIGURATION = """
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]
@@ -41,7 +45,9 @@ class Podman:
         ran = subprocess.run(
             ["podman", *arguments], env=self.environment, text=True, capture_output=True, check=False, **options
         )
-        assert not check or ran.returncode == 0, f"podman {' '.join(arguments)}: {ran.stdout[-2000:]}{ran.stderr[-4000:]}"
+        assert not check or ran.returncode == 0, (
+            f"podman {' '.join(arguments)}: {ran.stdout[-2000:]}{ran.stderr[-4000:]}"
+        )
         return ran.stdout.strip()
 
     @contextlib.contextmanager
@@ -74,7 +80,8 @@ class Podman:
         archive = self.folder / "base.tar"
         packages = "python3,python3-venv,python3-pip,ca-certificates"
         subprocess.run(
-            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", "bookworm", str(archive)], check=True
+            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", "bookworm", str(archive)],
+            check=True,
         )
         self.run("import", "--quiet", "--change", 'CMD ["python3"]', str(archive), BASE)
         archive.unlink()

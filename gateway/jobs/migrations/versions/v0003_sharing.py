@@ -39,6 +39,13 @@ def upgrade() -> None:
     )
     op.create_index("job_blobs_by_blob", "job_blobs", ["tenant", "sha256"], unique=False)
     op.create_table(
+        "claims",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("holder", sa.String(length=32), nullable=False),
+        sa.Column("until", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.create_table(
         "uploads",
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("upload", sa.Text(), nullable=False),
@@ -77,6 +84,7 @@ def _refer(connection: sa.Connection) -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("claims")
     op.drop_index("uploads_by_time", table_name="uploads")
     op.drop_table("uploads")
     op.drop_table("event_archives")
