@@ -40,13 +40,19 @@ class Home:
                 raise HomeTaken(f"another gateway serves {self.path}: {url}") from error
             yield
 
-    def token(self) -> str:
-        """The owner's token: 256 bits, made once."""
+    def token(self, given: str | None = None) -> str:
+        """The owner's token: 256 bits, made once; or the one given, which programs on this machine find here then."""
+        if given is not None:
+            self._write(self.path / "token", given + "\n")
         return self._kept("token", lambda: secrets.token_urlsafe(32)).strip()
 
     def secret(self) -> bytes:
         """What signs attempt tokens and URLs: 256 bits, made once, never shown."""
         return bytes.fromhex(self._kept("secret", lambda: secrets.token_hex(32)).strip())
+
+    def name(self) -> str:
+        """What the gateway of this home is called among others on its database; made once."""
+        return self._kept("name", lambda: secrets.token_hex(8)).strip()
 
     def _kept(self, name: str, make: Any) -> str:
         path = self.path / name

@@ -22,6 +22,7 @@ from gateway.api.identity import OWNER, Identity
 from gateway.api.streams import Pace
 from gateway.home import Home, HomeTaken
 from gateway.jobs.decisions import Rules
+from gateway.jobs.dialects import DatabaseRefused
 from gateway.jobs.keys import Keys
 from gateway.jobs.policy import Policy
 from gateway.jobs.reconciler import Cadence, Reconciler
@@ -62,11 +63,11 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    secret = home.secret()
+    secret = settings.secret.get_secret_value().encode() if settings.secret else home.secret()
     signer = UrlSigner(secret, url, settings.url_age, clock)
     store = FolderStore(home.path / "store", signer.sign)
     launcher = launcher or LocalLauncher(home.path, inherited(), clock=clock)
-    repository = SqlRepository(settings.database)
+    repository = SqlRepository(settings.database, home.name(), settings.hold)
     keys = Keys(secret)
     lease = launcher.capabilities.lease
     times = Times(lease, settings.join_timeout, settings.url_age)
@@ -83,11 +84,17 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None
     cadence = Cadence(settings.tick, settings.reap_interval)
     reconciler = Reconciler(repository, launcher, keys, service, rules, cadence, url, clock)
     service.stirred = reconciler.nudge
+    works = [reconciler.run, service.cache.run, service.archiver.run, service.retention.run]
+    if repository.kind == "postgresql":
+        from gateway.jobs.news import News  # noqa: PLC0415 - only PostgreSQL needs its driver
+
+        news = News(settings.database, repository, service.feed, reconciler.nudge)
+        service.stirred = news.stir
+        works.append(news.run)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        works = (reconciler.run(), service.cache.run(), service.archiver.run(), service.retention.run())
-        tasks = [asyncio.create_task(work) for work in works]
+        tasks = [asyncio.create_task(work()) for work in works]
         yield
         for task in tasks:
             task.cancel()
@@ -95,7 +102,7 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None
                 await task
         repository.close()
 
-    identity = Identity(home.token(), keys)
+    identity = Identity(home.token(settings.token.get_secret_value() if settings.token else None), keys)
     parts = Parts(service, store, signer, identity, Pace(settings.heartbeat, settings.stream_age))
     hosts = {*settings.allowed_hosts, host_of(url.partition("://")[2])}
     return Gateway(settings, repository, service, reconciler, launcher, create(parts, hosts, lifespan))
@@ -197,6 +204,9 @@ def main(settings: Settings, launcher: Launcher) -> int:
             asyncio.run(serve(assemble(settings, home, url, launcher), home, listening, url))
     except HomeTaken as taken:
         sys.stderr.write(f"{taken}\n")
+        return USAGE
+    except DatabaseRefused as refused:
+        sys.stderr.write(f"{refused}\n")
         return USAGE
     except OSError as error:
         sys.stderr.write(f"cannot listen on {settings.host}:{settings.port}: {error}\n")

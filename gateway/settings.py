@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -31,7 +31,27 @@ class Settings(BaseSettings):
     )
     launcher: Literal["local"] = Field(default="local", description="Where containers run.")
     store: Literal["folder"] = Field(default="folder", description="Where objects are kept.")
-    database_url: str | None = Field(default=None, description="SQLAlchemy URL; SQLite in the home folder without it.")
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="`postgresql://USER:PASSWORD@HOST/DATABASE`, which several gateways may share; without it SQLite "
+        "in the home folder.",
+    )
+    secret: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="What signs attempts' tokens and URLs; the same for all gateways on one database. Without it the "
+        "home's own.",
+    )
+    token: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="The owner's token; the same for all gateways on one database. Without it the home's own.",
+    )
+    hold: float = Field(
+        default=15,
+        ge=1,
+        description="Seconds that a gateway may be silent before others on its database take its jobs over.",
+    )
 
     cache_bytes: int = Field(
         default=10 * 1024**3, ge=0, description="Bytes of the cache at most; what was not used for longest goes first."
@@ -78,7 +98,7 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The database's URL."""
-        return self.database_url or f"sqlite:///{self.home / 'gateway.db'}"
+        return self.database_url.get_secret_value() if self.database_url else f"sqlite:///{self.home / 'gateway.db'}"
 
 
 def inherited() -> dict[str, str]:

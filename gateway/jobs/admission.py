@@ -1,7 +1,6 @@
 """From the body of a submission to a job's first record, or a refusal that says what to do. Pure but for the clock."""
 
 import json
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -16,11 +15,11 @@ from flaregate_wire.planning import faults, plan
 from flaregate_wire.problems import Fault, faults_of
 from flaregate_wire.states import State
 from gateway.jobs.errors import EnvironmentMismatch, InvalidDefinition, PriceUnknown
+from gateway.jobs.ids import new_id
 from gateway.jobs.records import JobRecord
 from gateway.jobs.sizing import choose
 from gateway.launchers.base import Capabilities
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _EXACT = frozenset({"ray", "cloudpickle"})
 """A payload of one version of these need not load in another; of the others, the same major and minor will do."""
 
@@ -35,13 +34,6 @@ def catalogue() -> dict[str, Signature]:
 def _document() -> dict[str, Any]:
     document: dict[str, Any] = json.loads(files("gateway.jobs").joinpath("catalogue.json").read_text())
     return document
-
-
-def new_id(now: datetime) -> str:
-    """`job-` and 26 characters: 48 bits of milliseconds, 80 random bits; later ids sort later."""
-    number = int(now.timestamp() * 1000) << 80 | secrets.randbits(80)
-    digits = [_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)]
-    return "job-" + "".join(digits)
 
 
 def parse(body: bytes) -> JobDefinition:

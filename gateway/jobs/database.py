@@ -1,74 +1,77 @@
-"""How threads use the database: one that writes, a few that read. Nothing of it runs on the event loop."""
+"""How the event loop uses the database: threads write and read, nothing of it runs on the loop."""
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
-from gateway.jobs.migrations import upgrade
+from gateway.jobs import dialects
+from gateway.jobs.migrations import SchemaNewer, upgrade
+from gateway.jobs.writers import Wanted, Writer, patiently
 
 T = TypeVar("T")
-READERS = 4
-
-
-def _pragmas(connection: Any, _: object) -> None:
-    """WAL lets readers read while the writer writes. With it, NORMAL loses nothing when a process is killed.
-
-    Only a machine that loses its power may lose the last commits, and with them it loses the local runs anyway.
-    """
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
 
 
 class Database:
-    """One writer thread with a connection of its own, so that writes never wait for each other's locks."""
+    """Writers with a connection each, so that none waits for another's locks; and a few readers.
+
+    Works may run more than once before they are committed, so they change nothing but the database.
+    """
 
     def __init__(self, url: str) -> None:
-        self._engine: Engine = create_engine(url, pool_size=READERS + 1)
-        if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine, "connect", _pragmas)
-        self._writer = ThreadPoolExecutor(1, "writer")
-        self._readers = ThreadPoolExecutor(READERS, "reader")
-        with self._engine.begin() as connection:
-            upgrade(connection)
-        self._connection: Connection | None = None
+        """Connect and bring the schema up to date. Raises DatabaseRefused."""
+        self._engines = dialects.connect(url)
+        try:
+            self._upgrade()
+        except BaseException:
+            self._engines.dispose()
+            raise
+        self._writers = [Writer(self._engines.writing, self._engines.together) for _ in range(self._engines.writers)]
+        self._readers = ThreadPoolExecutor(dialects.READERS, "reader")
 
-    async def write(self, work: Callable[[Connection], T], done: Callable[[T], None] | None = None) -> T:
-        """Run one transaction; `done` runs on the event loop after its commit, in the order of the commits.
+    @property
+    def kind(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._engines.kind
 
-        It is shielded: a request that is dropped does not stop half-way what it has begun.
+    def _upgrade(self) -> None:
+        try:
+            with self._engines.writing.begin() as connection:
+                upgrade(connection, lambda: dialects.alone(connection, self.kind))
+        except DBAPIError as error:
+            raise dialects.refused(error) from error
+        except SchemaNewer as error:
+            raise dialects.DatabaseRefused(str(error)) from error
+
+    async def write(
+        self, work: Callable[[Connection], T], done: Callable[[T], None] | None = None, lane: str = ""
+    ) -> T:
+        """Run one transaction; `done` runs on the event loop after its commit.
+
+        Those of one lane come one after the other and are told in the order of their commits. It is shielded: a request
+        that is dropped does not stop half-way what it has begun. Raises DatabaseAway.
         """
         loop = asyncio.get_running_loop()
-
-        def transact() -> T:
-            if self._connection is None:
-                self._connection = self._engine.connect()
-            with self._connection.begin():
-                result = work(self._connection)
-            if done is not None:
-                loop.call_soon_threadsafe(done, result)
-            return result
-
-        return await asyncio.shield(loop.run_in_executor(self._writer, transact))
+        wanted = Wanted(work, done, loop, loop.create_future())
+        self._writers[hash(lane) % len(self._writers)].put(wanted)
+        result: T = await asyncio.shield(wanted.future)
+        return result
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run a query in a reader's thread."""
+        """Run a query in a reader's thread. Raises DatabaseAway."""
 
         def query() -> T:
-            with self._engine.connect() as connection:
+            with self._engines.reading.connect() as connection:
                 return work(connection)
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, query)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, patiently, query)
 
     def close(self) -> None:
         """Wait for what has begun and let go of all connections."""
         self._readers.shutdown()
-        if self._connection is not None:
-            self._writer.submit(self._connection.close).result()
-            self._connection = None
-        self._writer.shutdown()
-        self._engine.dispose()
+        for writer in self._writers:
+            writer.close()
+        self._engines.dispose()

@@ -15,6 +15,7 @@ Refusal
 ├── AttemptOver         the attempt has ended or another has taken its place
 ├── BootConflict        another boot of the container has the order
 ├── SequenceGap         events before a batch are missing
+├── DatabaseAway        the database does not answer, or not in time
 └── Unauthorized        the token is missing or wrong
 """
 
@@ -87,6 +88,10 @@ class BootConflict(Refusal):
 
 class SequenceGap(Refusal):
     code = Code.SEQUENCE_GAP
+
+
+class DatabaseAway(Refusal):
+    code = Code.UNAVAILABLE
 
 
 class Unauthorized(Refusal):

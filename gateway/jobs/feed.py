@@ -26,6 +26,8 @@ class Channel:
         self.readers = 0
         self._batches: list[Batch] = []
         self._size = 0
+        self._known = 0
+        """The last event that is known of, here or elsewhere; 0 where that is in doubt."""
         self._woken = asyncio.Event()
 
     @property
@@ -34,23 +36,37 @@ class Channel:
         return self._woken
 
     def tell(self, batch: Batch | None) -> None:
-        """Keep a batch and wake all that wait."""
-        if batch is not None:
+        """Keep a batch that was added here, and wake all that wait."""
+        if batch is not None and batch.last > (self._batches[-1].last if self._batches else 0):
             if self._batches and self._batches[-1].last + 1 != batch.first:
                 self._batches, self._size = [], 0
             self._batches.append(batch)
             self._size += len(batch.lines)
             while self._size > KEPT_BYTES and len(self._batches) > 1:
                 self._size -= len(self._batches.pop(0).lines)
+            self._known = max(self._known, batch.last)
+        self._wake()
+
+    def hear(self, last: int | None) -> None:
+        """Another gateway has added events up to this id, or (None) may have added some; wake all that wait."""
+        if last is None:
+            self._batches, self._size, self._known = [], 0, 0
+        else:
+            self._known = max(self._known, last)
+        self._wake()
+
+    def _wake(self) -> None:
         woken, self._woken = self._woken, asyncio.Event()
         woken.set()
 
     def after(self, cursor: int) -> Sequence[Batch] | None:
-        """The batches after a cursor; None where they are not all here."""
+        """Batches after a cursor, none if there are none; None where they are not here."""
+        if 0 < self._known <= cursor:
+            return ()
         if not self._batches or self._batches[0].first > cursor + 1:
             return None
         start = bisect_right(self._batches, cursor, key=lambda batch: batch.last)
-        return [batch.after(cursor) for batch in self._batches[start:]]
+        return [batch.after(cursor) for batch in self._batches[start:]] or None
 
 
 class Feed:
@@ -66,6 +82,17 @@ class Feed:
         channel = self._channels.get(written.job.id)
         if channel is not None:
             channel.tell(written.batch)
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """Those that someone reads or waits for."""
+        return tuple(self._channels)
+
+    def hear(self, job: str, last: int | None) -> None:
+        """Another gateway has written about a job, up to this event; None: it may have written."""
+        channel = self._channels.get(job)
+        if channel is not None:
+            channel.hear(last)
 
     def join(self, job: str) -> Channel:
         """Read or wait for a job; `leave` must follow."""

@@ -12,6 +12,8 @@ from typing import Protocol
 from flaregate_wire.states import Reason, State
 from gateway.jobs import decisions as d
 from gateway.jobs import moves
+from gateway.jobs.errors import DatabaseAway
+from gateway.jobs.holding import Overtaken
 from gateway.jobs.keys import Keys
 from gateway.jobs.records import AttemptRecord, Instance, JobRecord, Verdict
 from gateway.jobs.repository import Change, SqlRepository, Written
@@ -23,6 +25,8 @@ MOST_STEPS = 20
 """Steps that one job takes in a row at most; what is left waits for the next tick."""
 SOON = 0.03
 """Seconds between what containers say and a look at the platform, which shows what they do next."""
+GIVING_UP = 3.0
+"""Seconds that the database has at the end to take the jobs back."""
 UNSEEN = "platform_unseen"
 UNLAUNCHED = "launch_failed"
 RELAUNCH = timedelta(seconds=1)
@@ -50,11 +54,15 @@ def _last(how: Callable[[JobRecord, AttemptRecord], moves.Move | None]) -> Chang
     return lambda job, last: None if last is None else how(job, last)
 
 
+def _instances(sighting: Sighting) -> dict[int, Instance]:
+    return {item.index: Instance(item.started, item.ended) for item in sighting.instances if item.started is not None}
+
+
 class Jobs(Protocol):
     """What the reconciler asks of the service."""
 
-    async def change(self, job: str, how: Change) -> Written | None:
-        """Apply a change, and tell everyone who waits for it."""
+    async def change(self, job: str, how: Change, fence: int | None = None) -> Written | None:
+        """Apply a change, and tell everyone who waits for it. Raises Overtaken for an old fence."""
 
     async def rescue(self, record: JobRecord, attempt: AttemptRecord) -> bool:
         """Take in what an attempt that is lost or leaves wrote while no gateway answered; False: not possible yet."""
@@ -75,10 +83,10 @@ class Reconciler:
         clock: Callable[[], datetime],
     ) -> None:
         self._repository = repository
+        self._holding = repository.holding
         self._launcher = launcher
         self._keys = keys
         self._jobs = jobs
-        self._change = jobs.change
         self._rules = rules
         self._cadence = cadence
         self._url = gateway_url
@@ -86,7 +94,6 @@ class Reconciler:
         self._queue: asyncio.Queue[str] = asyncio.Queue()
         self._waiting: set[str] = set()
         self._working: set[str] = set()
-        self._active: set[str] = set()
         self._seen: dict[str, Seen] = {}
         self._acted: dict[str, int] = {}
         """When an attempt was last launched or stopped; what was seen before is about its past."""
@@ -95,69 +102,94 @@ class Reconciler:
         self._stirred = asyncio.Event()
 
     def nudge(self, job: str) -> None:
-        """Something has happened to a job: look at the platform soon, and at the job now."""
-        self._stirred.set()
-        self._enqueue(job)
+        """Something has happened to a job that is held here: look at the platform soon, and at the job now."""
+        if job in self._holding:
+            self._stirred.set()
+            self._enqueue(job)
 
     def _enqueue(self, job: str) -> None:
         """Have a job looked at; one that is in the queue already is not put there again."""
-        self._active.add(job)
         if job not in self._waiting:
             self._waiting.add(job)
             self._queue.put_nowait(job)
 
     @property
     def idle(self) -> bool:
-        """Whether every job has ended."""
-        return not self._active
+        """Whether every job that is held here has ended."""
+        return not self._holding
 
     async def run(self) -> None:
-        """Take up every job that has not ended, and go on until cancelled."""
-        for job in await self._repository.active():
-            self.nudge(job)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(WORKERS):
-                group.create_task(self._work())
-            group.create_task(self._look())
-            group.create_task(self._reap())
+        """Take up every job that nobody works at, and go on until cancelled; then give them up."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(WORKERS):
+                    group.create_task(self._work())
+                group.create_task(self._look())
+                group.create_task(self._reap())
+        finally:
+            with contextlib.suppress(DatabaseAway, TimeoutError):
+                async with asyncio.timeout(GIVING_UP):
+                    await self._holding.release()
 
     async def _look(self) -> None:
-        """One question to the platform a tick, or sooner when something happens; none while nothing is active."""
+        """One question to the platform a tick, or sooner when something happens; none while nothing is held."""
         while True:
-            if not self._active:
-                self._stirred.clear()
-                await self._stirred.wait()
             self._stirred.clear()
             try:
-                handles = await self._handles()
-                if handles:
-                    await self._observe(handles)
+                await self._holding.keep(self._now())
+                if self._holding:
+                    await self._tick()
+            except DatabaseAway:
+                log.warning("the database is away; nothing is done until it is back")
             except Exception:  # whatever it was, the next look may succeed; without looks no job would ever end
                 log.exception("the platform could not be looked at")
-            for job in tuple(self._active):
-                self._enqueue(job)
+            pause = min(self._cadence.tick, self._holding.pace) if self._holding else self._holding.pace
             with contextlib.suppress(TimeoutError):  # not wait_for, which in Python 3.11 can lose a cancel
-                async with asyncio.timeout(self._cadence.tick):
+                async with asyncio.timeout(pause):
                     await self._stirred.wait()
                 await asyncio.sleep(min(SOON, self._cadence.tick))
 
-    async def _handles(self) -> dict[Handle, str]:
-        present = await self._repository.present()
-        return {self._launcher.handle(attempt.id): attempt.job for attempt in present}
+    async def _tick(self) -> None:
+        """Look at all attempts of which something may be left, and have those jobs looked at that need it."""
+        jobs = [pair for pair in await self._repository.held() if pair[0].id in self._holding]
+        handles = {
+            self._launcher.handle(attempt.id): record
+            for record, attempt in jobs
+            if attempt is not None and attempt.gone is None
+        }
+        if handles:
+            await self._observe(handles)
+        for record, attempt in jobs:
+            if self._due(record, attempt):
+                self._enqueue(record.id)
 
-    async def _observe(self, handles: dict[Handle, str]) -> None:
-        asked, now = next(self._count), self._now()
+    def _due(self, record: JobRecord, attempt: AttemptRecord | None) -> bool:
+        sighting = self._sighting(attempt)
+        if attempt and sighting and moves.sighted(record, attempt, _instances(sighting)):
+            return True
+        return not isinstance(d.decide(record, attempt, sighting, self._now(), self._rules), d.Wait)
+
+    async def _observe(self, handles: dict[Handle, JobRecord]) -> None:
+        asked, now, message = next(self._count), self._now(), None
         try:
             seen = await self._launcher.observe(tuple(handles))
         except CannotSee as error:
             message = str(error) or "the platform gave no answer"
-            self._seen.clear()
-            for job in handles.values():
-                await self._change(job, lambda record, _: moves.condition(record, UNSEEN, now, message))
-            return
+            seen = {}
         self._seen = {handle.attempt: Seen(sighting, asked) for handle, sighting in seen.items()}
-        for job in handles.values():
-            await self._change(job, lambda record, _: moves.condition(record, UNSEEN, now, None))
+        for record in handles.values():
+            if moves.condition(record, UNSEEN, now, message) is not None:
+                with contextlib.suppress(Overtaken):
+                    await self._change(record.id, lambda job, _: moves.condition(job, UNSEEN, now, message))
+
+    async def _change(self, job: str, how: Change) -> Written | None:
+        """A change by who holds the job. Raises Overtaken, and drops the job, where that is another gateway by now."""
+        fence = self._holding.fence(job)
+        try:
+            return await self._jobs.change(job, how, fence)
+        except Overtaken:
+            self._holding.drop(job, fence)
+            raise
 
     async def _work(self) -> None:
         while True:
@@ -168,22 +200,27 @@ class Reconciler:
             self._working.add(job)
             try:
                 await self._advance(job)
+            except Overtaken:
+                log.info("%s is another gateway's now", job)
             except Exception:  # one job's fault must not stop the others; the next tick tries again
                 log.exception("%s could not be advanced", job)
             finally:
                 self._working.discard(job)
 
     async def _advance(self, job: str) -> None:
-        for _ in range(MOST_STEPS):
+        for _ in range(MOST_STEPS if job in self._holding else 0):
             current = await self._repository.current(job)
             if current is None or current[0].state.terminal:
-                self._active.discard(job)
+                self._holding.drop(job)
                 return
             record, attempt = current
             sighting = await self._metered(job, attempt)
-            action = d.decide(record, attempt, sighting, self._now(), self._rules)
+            now = self._now()
+            action = d.decide(record, attempt, sighting, now, self._rules)
             if isinstance(action, d.Wait) or not await self._rescued(action, record, attempt):
                 return
+            if isinstance(action, d.Launch | d.Stop) and not self._holding.young(job, now):
+                return  # another gateway may do so by now; after the next renewal it is known
             if not await self._do(action, record, attempt):
                 return
 
@@ -195,21 +232,20 @@ class Reconciler:
         leaves = isinstance(action, d.Leave) and not (attempt.verdict is not None and attempt.verdict.committed)
         return not (lost or leaves) or await self._jobs.rescue(record, attempt)
 
-    async def _metered(self, job: str, attempt: AttemptRecord | None) -> Sighting | None:
-        """What was seen since the attempt was last launched or stopped; the meter takes it in."""
+    def _sighting(self, attempt: AttemptRecord | None) -> Sighting | None:
+        """What was seen since the attempt was last launched or stopped."""
         seen = None if attempt is None else self._seen.get(attempt.id)
         if attempt is None or seen is None or attempt.gone is not None:
             return None
-        if seen.asked < self._acted.get(attempt.id, 0):
-            return None
-        instances = {
-            item.index: Instance(item.started, item.ended)
-            for item in seen.sighting.instances
-            if item.started is not None
-        }
+        return None if seen.asked < self._acted.get(attempt.id, 0) else seen.sighting
+
+    async def _metered(self, job: str, attempt: AttemptRecord | None) -> Sighting | None:
+        """What was seen; the meter takes it in."""
+        sighting = self._sighting(attempt)
+        instances = {} if sighting is None else _instances(sighting)
         if instances:
             await self._change(job, _last(lambda record, last: moves.sighted(record, last, instances)))
-        return seen.sighting
+        return sighting
 
     async def _do(self, action: d.Action, record: JobRecord, attempt: AttemptRecord | None) -> bool:
         """Carry an action out; gives whether there may be more to do at once."""

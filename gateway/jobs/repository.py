@@ -1,15 +1,14 @@
-"""Jobs in an SQL database: all queries but the cache's. Plain SQLAlchemy Core, no dialect's own words."""
+"""Jobs in an SQL database. Plain SQLAlchemy Core, no dialect's own words."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, exists, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from flaregate_wire.attempts import CommittedArtifact
 from flaregate_wire.model import rfc3339
-from flaregate_wire.states import State
+from gateway.jobs import listing
 from gateway.jobs import tables as t
 from gateway.jobs.archive_index import ArchiveIndex
 from gateway.jobs.batches import Batch, batch_of
@@ -18,10 +17,14 @@ from gateway.jobs.cache_index import CacheIndex
 from gateway.jobs.claims import Claims
 from gateway.jobs.database import Database
 from gateway.jobs.garbage_index import GarbageIndex
+from gateway.jobs.holding import Holding, Overtaken
+from gateway.jobs.listing import Filter
 from gateway.jobs.moves import Move
 from gateway.jobs.needs import NOTHING, Needs, refer
 from gateway.jobs.records import ATTEMPT, JOB, Answer, AttemptRecord, Blob, JobRecord, Segment
 
+MOST_BATCHES = 1000
+"""Of a job, that are looked at for one page of its events."""
 Change = Callable[[JobRecord, AttemptRecord | None], Move | None]
 """From a job and its last attempt to a move. Pure; what it raises undoes the transaction and reaches the caller."""
 
@@ -33,17 +36,7 @@ class Written:
     job: JobRecord
     attempt: AttemptRecord | None = None
     batch: Batch | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which jobs to list."""
-
-    state: State | None = None
-    label: tuple[str, str] | None = None
-    created_after: datetime | None = None
-    before: str | None = None
-    """The id of the last job of the page before."""
+    new: bool = False
 
 
 class SqlRepository:
@@ -52,18 +45,30 @@ class SqlRepository:
     Those that take a job's id trust the caller to have compared its tenant, which `current` gives.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str = "gateway", hold: float = 15.0) -> None:
+        """Open the database for the gateway of this name, which holds jobs for so many seconds at a time."""
         self._database = Database(url)
+        self.holding = Holding(self._database, name, hold)
         self.cache = CacheIndex(self._database)
         self.claims = Claims(self._database)
         self.staged = BlobIndex(self._database)
         self.archives = ArchiveIndex(self._database)
         self.garbage = GarbageIndex(self._database)
         self._listeners: list[Callable[[Written], None]] = []
+        self.listen(self._held)
+
+    @property
+    def kind(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._database.kind
 
     def listen(self, listener: Callable[[Written], None]) -> None:
-        """Call back on the event loop after each move, in the order of the moves, whatever became of who made it."""
+        """Call back on the event loop after each move made here, in the order of a job's moves, whoever waits."""
         self._listeners.append(listener)
+
+    def _held(self, written: Written) -> None:
+        if written.new:
+            self.holding.made(written.job.id, written.job.created)
 
     def close(self) -> None:
         """Finish what has begun and let go of the database."""
@@ -81,36 +86,45 @@ class SqlRepository:
         answer: Callable[[JobRecord], Answer] | None = None,
         needs: Needs = NOTHING,
     ) -> Written | None:
-        """Keep a new job and what its Idempotency-Key is answered; None if the key is taken.
+        """Keep a new job, held by this gateway, and what its Idempotency-Key is answered; None if the key is taken.
 
         Raises BlobMissing unless all that it needs is there, which from then on it keeps.
         """
+        again = False
+        held = self.holding.columns(move.job.created)
 
         def work(connection: Connection) -> Written | None:
+            nonlocal again
             job, batch = _numbered(move)
+            if again and _current(connection, job.id) is not None:
+                return Written(job, None, batch, new=True)  # it was kept, and the word of it was lost
+            again = True
             if answer is not None:
                 given = answer(job)
                 if _answer(connection, job.tenant, given.key) is not None:
                     return None
                 row = {"tenant": job.tenant, "key": given.key, "body": given.body, "view": given.view}
                 connection.execute(insert(t.idempotency), row)
-            connection.execute(insert(t.jobs), {"id": job.id, "definition": definition, **_columns(job)})
+            connection.execute(insert(t.jobs), {"id": job.id, "definition": definition, **_columns(job), **held})
             refer(connection, job, needs)
             pairs = [{"tenant": job.tenant, "job": job.id, "name": k, "value": v} for k, v in job.labels.items()]
             if pairs:
                 connection.execute(insert(t.labels), pairs)
             _append(connection, job, batch)
-            return Written(job, None, batch)
+            return Written(job, None, batch, new=True)
 
-        return await self._database.write(work, self._tell)
+        return await self._database.write(work, self._tell, move.job.id)
 
     async def answer(self, tenant: str, key: str) -> Answer | None:
         """What an Idempotency-Key was answered before."""
         return await self._database.read(lambda connection: _answer(connection, tenant, key))
 
-    async def change(self, job: str, how: Change) -> Written | None:
-        """Change a job and its last attempt; None where there is nothing to change, or no such job."""
-        return await self._database.write(lambda connection: _change(connection, job, how), self._tell)
+    async def change(self, job: str, how: Change, fence: int | None = None) -> Written | None:
+        """Change a job and its last attempt; None where there is nothing to change, or no such job.
+
+        Raises Overtaken where the job has another fence than the one given.
+        """
+        return await self._database.write(lambda connection: _change(connection, job, how, fence), self._tell, job)
 
     async def current(self, job: str) -> tuple[JobRecord, AttemptRecord | None] | None:
         """A job and its last attempt."""
@@ -134,17 +148,31 @@ class SqlRepository:
             found[row.job] = (*found[row.job], ATTEMPT.validate_json(row.record))
         return found
 
-    async def present(self) -> tuple[AttemptRecord, ...]:
-        """The attempts of all tenants of which something may be left on the platform."""
+    async def held(self) -> tuple[tuple[JobRecord, AttemptRecord | None], ...]:
+        """The jobs that this gateway holds and that have not ended, oldest first, each with its last attempt."""
+        j, a = t.jobs.c, t.attempts.c
         query = (
-            select(t.attempts.c.record).join(t.jobs, t.jobs.c.id == t.attempts.c.job).where(t.jobs.c.active.is_(True))
+            select(j.id, j.record, a.record.label("attempt"))
+            .join_from(t.jobs, t.attempts, a.job == j.id, isouter=True)
+            .where(j.active.is_(True), j.holder == self.holding.name)
+            .order_by(j.id, a.number)
         )
-        found = (ATTEMPT.validate_json(row.record) for row in await self._rows(query))
-        return tuple(attempt for attempt in found if attempt.gone is None)
+
+        def work(connection: Connection) -> tuple[tuple[JobRecord, AttemptRecord | None], ...]:
+            last = {row.id: (row.record, row.attempt) for row in connection.execute(query)}
+            return tuple(_read(*pair) for pair in last.values())
+
+        return await self._database.read(work)
 
     async def page(self, tenant: str, wanted: Filter, limit: int) -> tuple[JobRecord, ...]:
         """Jobs of a tenant, newest first."""
-        return tuple(JOB.validate_json(row.record) for row in await self._rows(_page(tenant, wanted).limit(limit)))
+        query = listing.page(tenant, wanted).limit(limit)
+        return tuple(JOB.validate_json(row.record) for row in await self._rows(query))
+
+    async def versions(self, jobs: Collection[str]) -> dict[str, int]:
+        """The versions of those of these jobs that are there."""
+        query = select(t.jobs.c.id, t.jobs.c.version).where(t.jobs.c.id.in_(jobs))
+        return {row.id: row.version for row in await self._rows(query)}
 
     async def active(self) -> tuple[str, ...]:
         """The ids of all tenants' jobs that have not ended, oldest first."""
@@ -154,18 +182,21 @@ class SqlRepository:
     async def events(self, job: str, after: int, size: int) -> tuple[Batch, ...]:
         """Events after an id, in batches of about `size` bytes together (one batch at least)."""
         c = t.event_batches.c
-        query = select(c.first, c.last, c.lines).where(c.job == job, c.last > after).order_by(c.first)
+        there = select(c.first, func.length(c.lines).label("size")).where(c.job == job, c.last > after)
+        lines = select(c.first, c.last, c.lines).where(c.job == job).order_by(c.first)
 
         def work(connection: Connection) -> tuple[Batch, ...]:
-            found: list[Batch] = []
+            firsts: list[int] = []
             total = 0
-            with connection.execution_options(stream_results=True).execute(query) as rows:
-                for row in rows:
-                    found.append(Batch(row.first, row.last, bytes(row.lines)).after(after))
-                    total += len(row.lines)
-                    if total >= size:
-                        break
-            return tuple(found)
+            for row in connection.execute(there.order_by(c.first).limit(MOST_BATCHES)):
+                firsts.append(row.first)
+                total += row.size
+                if total >= size:
+                    break
+            if not firsts:
+                return ()
+            found = connection.execute(lines.where(c.first.between(firsts[0], firsts[-1])))
+            return tuple(Batch(row.first, row.last, bytes(row.lines)).after(after) for row in found)
 
         return await self._database.read(work)
 
@@ -178,9 +209,9 @@ class SqlRepository:
     async def artifacts(self, job: str) -> tuple[CommittedArtifact, ...]:
         """What a job left in the store, by name."""
         c = t.artifacts.c
-        query = select(c.name, c.key, c.media_type, c.size, c.sha256).where(c.job == job).order_by(c.name)
-        names = ("name", "key", "media_type", "size", "sha256")
-        return tuple(CommittedArtifact(**dict(zip(names, row, strict=True))) for row in await self._rows(query))
+        query = select(c.name, c.key, c.media_type, c.size, c.sha256).where(c.job == job)
+        rows = sorted(await self._rows(query), key=lambda row: str(row.name))  # databases sort names in their own ways
+        return tuple(CommittedArtifact(**row._asdict()) for row in rows)
 
     async def blobs(self, tenant: str, sums: Collection[str]) -> dict[str, Blob]:
         """The blobs of a tenant among these, complete or not."""
@@ -197,6 +228,7 @@ def _columns(job: JobRecord) -> dict[str, Any]:
         "state": job.state.value,
         "active": not job.state.terminal,
         "created": rfc3339(job.created),
+        "version": job.version,
         "record": JOB.dump_json(job).decode(),
         "ended": job.ended and rfc3339(job.ended),
         "expires": job.expires and rfc3339(job.expires),
@@ -209,30 +241,28 @@ def _answer(connection: Connection, tenant: str, key: str) -> Answer | None:
     return None if row is None else Answer(row.key, row.body, bytes(row.view))
 
 
+def _read(job: str, attempt: str | None) -> tuple[JobRecord, AttemptRecord | None]:
+    return JOB.validate_json(job), None if attempt is None else ATTEMPT.validate_json(attempt)
+
+
 def _current(connection: Connection, job: str) -> tuple[JobRecord, AttemptRecord | None] | None:
-    found = connection.execute(select(t.jobs.c.record).where(t.jobs.c.id == job)).scalar()
-    if found is None:
+    """In one statement, which sees one state of both."""
+    j, a = t.jobs.c, t.attempts.c
+    both = select(j.record, a.record).join_from(t.jobs, t.attempts, a.job == j.id, isouter=True)
+    row = connection.execute(both.where(j.id == job).order_by(a.number.desc()).limit(1)).first()
+    return None if row is None else _read(row[0], row[1])
+
+
+def _locked(connection: Connection, job: str, fence: int | None) -> tuple[JobRecord, AttemptRecord | None] | None:
+    """In two statements: the second sees what whoever had the lock of the first has written."""
+    j, a = t.jobs.c, t.attempts.c
+    row = connection.execute(select(j.record, j.fence).where(j.id == job).with_for_update()).first()
+    if row is None:
         return None
-    record = JOB.validate_json(found)
-    query = select(t.attempts.c.record).where(t.attempts.c.job == job, t.attempts.c.number == record.attempts)
-    last = connection.execute(query).scalar()
-    return record, None if last is None else ATTEMPT.validate_json(last)
-
-
-def _page(tenant: str, wanted: Filter) -> Select[Any]:
-    query = select(t.jobs.c.record).where(t.jobs.c.tenant == tenant)
-    if wanted.state is not None:
-        query = query.where(t.jobs.c.state == wanted.state.value)
-    if wanted.created_after is not None:
-        query = query.where(t.jobs.c.created > rfc3339(wanted.created_after))
-    if wanted.before is not None:
-        query = query.where(t.jobs.c.id < wanted.before)
-    if wanted.label is not None:
-        label, (name, value) = t.labels.c, wanted.label
-        query = query.where(
-            exists().where(label.job == t.jobs.c.id, label.tenant == tenant, label.name == name, label.value == value)
-        )
-    return query.order_by(t.jobs.c.id.desc())
+    if fence not in (None, row.fence):
+        raise Overtaken(job)
+    last = select(a.record).where(a.job == job).order_by(a.number.desc()).limit(1)
+    return _read(row.record, connection.execute(last).scalar())
 
 
 def _numbered(move: Move) -> tuple[JobRecord, Batch | None]:
@@ -248,9 +278,9 @@ def _append(connection: Connection, job: JobRecord, batch: Batch | None) -> None
         connection.execute(insert(t.event_batches), row)
 
 
-def _change(connection: Connection, job_id: str, how: Change) -> Written | None:
-    """One transaction: there is one writer, so what is read here is what is changed."""
-    current = _current(connection, job_id)
+def _change(connection: Connection, job_id: str, how: Change, fence: int | None) -> Written | None:
+    """One transaction; nobody else changes the job between what is read here and what is written."""
+    current = _locked(connection, job_id, fence)
     move = how(*current) if current is not None else None
     if current is None or move is None:
         return None

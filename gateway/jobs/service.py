@@ -23,10 +23,11 @@ from gateway.jobs.errors import JobMissing, JobNotDone, KeyInFlight, KeyReused
 from gateway.jobs.feed import Feed, Form
 from gateway.jobs.keys import Keys
 from gateway.jobs.large import LargeObjects
+from gateway.jobs.listing import Filter
 from gateway.jobs.logs import LogFilter, LogReader
 from gateway.jobs.policy import Policy
 from gateway.jobs.records import Answer, AttemptRecord, JobRecord
-from gateway.jobs.repository import Change, Filter, SqlRepository, Written
+from gateway.jobs.repository import Change, SqlRepository, Written
 from gateway.jobs.retention import Retention
 from gateway.jobs.spilled import Spilled
 from gateway.jobs.staging import Staging
@@ -73,9 +74,14 @@ class Service:
         self.large = LargeObjects(self.containers, repository.staged, store, clock)
         self._cached = CachedTasks(repository.cache, store, clock)
 
-    async def change(self, job: str, how: Change) -> Written | None:
-        """Apply a change, and tell everyone who waits for it."""
-        return await self._repository.change(job, how)
+    @property
+    def feed(self) -> Feed:
+        """Who reads or waits for jobs here."""
+        return self._feed
+
+    async def change(self, job: str, how: Change, fence: int | None = None) -> Written | None:
+        """Apply a change, and tell everyone who waits for it. Raises Overtaken for an old fence."""
+        return await self._repository.change(job, how, fence)
 
     async def rescue(self, record: JobRecord, attempt: AttemptRecord) -> bool:
         """Take in what the containers of an attempt wrote while no gateway answered; False: not possible yet."""
@@ -241,9 +247,9 @@ class Service:
                 return ArtifactView.model_validate(item.model_dump()), self._store.presign("GET", item.key)
         raise JobMissing(f"job {job!r} left no artifact {name!r}")
 
-    async def ready(self) -> dict[str, bool]:
-        """Whether the database and the store answer."""
+    async def ready(self) -> dict[str, object]:
+        """What the gateway needs, each with what it is; false where it does not answer."""
         await self._repository.active()
         with suppress(ObjectMissing):  # that is an answer
             await self._store.head("probe")
-        return {"database": True, "store": True}
+        return {"database": self._repository.kind, "store": True}

@@ -31,6 +31,7 @@ jobs = Table(
     Column("holder", String(64)),
     Column("held_until", String(32)),
     Column("fence", Integer, nullable=False, server_default="0"),
+    Column("version", Integer, nullable=False, server_default="0"),
     Index("jobs_by_tenant", "tenant", "id"),
     Index("jobs_by_state", "tenant", "state", "id"),
     Index("jobs_active", "active", "id"),
@@ -46,7 +47,7 @@ labels = Table(
     Column("name", String(63), primary_key=True),
     Column("value", String(255), nullable=False),
     ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
-    Index("labels_by_value", "tenant", "name", "value"),
+    Index("labels_by_value", "tenant", "name", "value", "job"),
 )
 
 attempts = Table(

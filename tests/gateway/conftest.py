@@ -29,19 +29,17 @@ TOKEN = "the-owners-token"
 class Deployed:
     """The parts of one gateway, on a folder that can outlive it."""
 
-    def __init__(self, folder, launcher, url=URL, cache_bytes=10**9, policy=None, direct=False, **pace):
+    def __init__(self, folder, launcher, url=URL, cache_bytes=10**9, policy=None, direct=False, database=None, **pace):
         self.launcher = launcher
         self.keys = Keys(b"s" * 32)
         clock = launcher.clock
         self.clock = clock
         self.signer = UrlSigner(b"s" * 32, url, 900, clock)
         self.store = FolderStore(folder / "store", self.signer.sign)
-        self.repository = SqlRepository(f"sqlite:///{folder / 'gateway.db'}")
+        self.repository = SqlRepository(database or f"sqlite:///{folder / 'gateway.db'}")
         times = Times(60, 60, 900)
         policy = Policy(cache_bytes, **(policy or {}))
-        self.service = Service(
-            self.repository, self.store, launcher, self.keys, times, policy, clock, direct=direct
-        )
+        self.service = Service(self.repository, self.store, launcher, self.keys, times, policy, clock, direct=direct)
         rules = Rules(launch_timeout=120, grace=5, linger=0, lease=60, since=clock())
         cadence = Cadence(tick=0.01, reap=0.05)
         self.reconciler = Reconciler(self.repository, launcher, self.keys, self.service, rules, cadence, url, clock)
@@ -108,12 +106,12 @@ def definition():
 
 
 @pytest.fixture
-async def deploy(tmp_path):
+async def deploy(tmp_path, database_url):
     """Put a gateway together; it works jobs off unless told not to."""
     made = []
 
     def build(launcher=None, *, reconcile=True, **pace):
-        deployed = Deployed(tmp_path, launcher or doubles.InstantLauncher(), **pace)
+        deployed = Deployed(tmp_path, launcher or doubles.InstantLauncher(), database=database_url, **pace)
         if reconcile:
             deployed.reconcile()
         made.append(deployed)

@@ -4,6 +4,9 @@ import asyncio
 import hashlib
 
 from tests.doubles import TIME, Container, outcome, progress
+from tests.servers.postgres import BOTH
+
+DATABASES = BOTH
 
 
 async def test_the_whole_way(gateway):

@@ -3,14 +3,18 @@
 import asyncio
 import hashlib
 import json
-import sqlite3
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import func, select
 
 from flaregate_wire.attempts import CacheFetch, CacheKeep, CacheLookup
 from gateway.jobs.keys import Container
+from gateway.jobs.tables import metadata
 from gateway.stores.base import ObjectMissing
+from tests.servers.postgres import BOTH
+
+DATABASES = BOTH
 
 SHELF, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
@@ -261,12 +265,10 @@ async def test_a_job_has_a_few_rows_however_many_results_it_keeps(gateway, begin
     head, _ = await begin()
     shelves = [f"shelf-{n}" for n in range(100)]
     await head.keep(*shelves, data=b"a line for each shelf\n" * 10_000)
-    with sqlite3.connect(gateway.repository._database._engine.url.database) as database:
-        counts = [
-            database.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0]
-            for name in ("cache_objects", "cache_shelves")
-        ]
-    database.close()
+    tables = [metadata.tables[name] for name in ("cache_objects", "cache_shelves")]
+    counts = await gateway.repository._database.read(
+        lambda connection: [connection.execute(select(func.count()).select_from(table)).scalar() for table in tables]
+    )
     assert counts == [1, 100]
 
 

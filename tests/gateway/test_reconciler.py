@@ -16,6 +16,9 @@ from tests.doubles import (
     outcome,
     until,
 )
+from tests.servers.postgres import BOTH
+
+DATABASES = BOTH
 
 
 async def test_the_intention_is_written_before_the_platform_hears_of_it(deploy):

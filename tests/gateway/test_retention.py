@@ -9,6 +9,9 @@ import pytest
 from gateway.jobs.policy import Policy
 from gateway.jobs.retention import Retention
 from tests import doubles
+from tests.servers.postgres import BOTH
+
+DATABASES = BOTH
 
 DAY = 86_400
 

@@ -18,6 +18,9 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("holder", sa.String(length=64)))
     op.add_column("jobs", sa.Column("held_until", sa.String(length=32)))
     op.add_column("jobs", sa.Column("fence", sa.Integer(), server_default="0", nullable=False))
+    op.add_column("jobs", sa.Column("version", sa.Integer(), server_default="0", nullable=False))
+    op.drop_index("labels_by_value", table_name="labels")
+    op.create_index("labels_by_value", "labels", ["tenant", "name", "value", "job"], unique=False)
     op.drop_index("jobs_active", table_name="jobs")
     op.create_index("jobs_active", "jobs", ["active", "id"], unique=False)
     op.create_index("jobs_by_state", "jobs", ["tenant", "state", "id"], unique=False)
@@ -99,5 +102,7 @@ def downgrade() -> None:
     op.drop_index("jobs_by_state", table_name="jobs")
     op.drop_index("jobs_active", table_name="jobs")
     op.create_index("jobs_active", "jobs", ["active"], unique=False)
-    for column in ("fence", "held_until", "holder", "expires", "ended"):
+    op.drop_index("labels_by_value", table_name="labels")
+    op.create_index("labels_by_value", "labels", ["tenant", "name", "value"], unique=False)
+    for column in ("version", "fence", "held_until", "holder", "expires", "ended"):
         op.drop_column("jobs", column)
