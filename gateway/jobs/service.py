@@ -98,8 +98,12 @@ class Service:
             known = await self._repository.answer(tenant, key)
             if known is None:
                 return await self._accept(tenant, body, key), False
+        except KeyInFlight:  # another gateway was quicker, and has answered
+            known = await self._repository.answer(tenant, key)
         finally:
             self._in_flight.discard((tenant, key))
+        if known is None:
+            raise KeyInFlight
         if known.body != digest_bytes(body):
             raise KeyReused
         return JobView.model_validate_json(known.view), True

@@ -29,14 +29,16 @@ TOKEN = "the-owners-token"
 class Deployed:
     """The parts of one gateway, on a folder that can outlive it."""
 
-    def __init__(self, folder, launcher, url=URL, cache_bytes=10**9, policy=None, direct=False, database=None, **pace):
+    def __init__(
+        self, folder, launcher, url=URL, cache_bytes=10**9, policy=None, direct=False, database=None, name="a", **pace
+    ):
         self.launcher = launcher
         self.keys = Keys(b"s" * 32)
         clock = launcher.clock
         self.clock = clock
         self.signer = UrlSigner(b"s" * 32, url, 900, clock)
         self.store = FolderStore(folder / "store", self.signer.sign)
-        self.repository = SqlRepository(database or f"sqlite:///{folder / 'gateway.db'}")
+        self.repository = SqlRepository(database or f"sqlite:///{folder / 'gateway.db'}", name)
         times = Times(60, 60, 900)
         policy = Policy(cache_bytes, **(policy or {}))
         self.service = Service(self.repository, self.store, launcher, self.keys, times, policy, clock, direct=direct)
