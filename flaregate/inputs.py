@@ -1,7 +1,7 @@
-"""Inputs as users give them: local data to stage, what an earlier job left, or a data set that the worker loads."""
+"""Inputs as users give them: local data to stage, what an earlier job left, or what a worker loads or reads itself."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from flaregate.payload import NPY, encode_data
 from flaregate.values import Stage, encode_value
 from flaregate_wire.definitions import Artifact, Blob, Dataset, Input, SourceObject
 from flaregate_wire.problems import Fault
+from flaregate_wire.references import Reference
 
 _PARTS = {"X": "data", "y": "target", "groups": "groups", "sample_weight": "sample_weight"}
 _PAIR = 2
@@ -45,7 +46,7 @@ class Ref:
         return Artifact(artifact=self.address)
 
 
-REMOTE = (DatasetRef, Ref)
+REMOTE = (DatasetRef, Ref, Reference)
 """Data that this process does not have."""
 
 
@@ -60,20 +61,45 @@ def dataset(path: str, *, part: str | None = None, **params: Any) -> DatasetRef:
     return DatasetRef(path, part, params)
 
 
-def ref(address: str, *, media_type: str | None = None) -> Ref:
-    """Something that the gateway has already, as an input or as the fitted pipeline to apply.
+def ref(
+    address: str,
+    *,
+    media_type: str | None = None,
+    format: str | None = None,  # noqa: A002 - the word that users know from pandas and pyarrow
+    columns: Sequence[str] | None = None,
+    column: str | None = None,
+) -> Ref | Reference:
+    """Data that is not here: what the gateway has already, or files to read where they lie.
 
     Args:
-        address: `job:ID/artifact`, or `sha256:…` of staged bytes.
+        address: `job:ID/artifact`, or `sha256:…` of staged bytes, as an input or as the fitted pipeline to apply;
+            `s3://bucket/key`, `s3://bucket/folder/` for all files in it in the order of their names, or
+            `https://host/file`, as an input.
         media_type: Of staged bytes: how they are written; by default .npy as data, the fitted pipeline's own file as
             a fitted pipeline.
+        format: Of files: `parquet`, `csv`, `arrow` or `npy`; by default as the suffix says.
+        columns: Of files: these columns alone, as a frame.
+        column: Of files: this column alone, one value a row, so that X and y may be in one file.
+
+    Raises:
+        Refused: What is wrong with it, and what to do.
     """
     if re.fullmatch(r"job:[\w-]+/.+|sha256:[0-9a-f]{64}", address):
+        if (format, columns, column) != (None, None, None):
+            raise Refused(f"{address!r}: 'format', 'columns' and 'column' are for files; leave them out")
         return Ref(address, media_type)
-    if "://" in address:
-        scheme = address.partition("://")[0]
-        raise Refused(f"{address!r}: references to {scheme}:// come with a later release; load the data and give it")
-    raise Refused(f"{address!r} is no reference; write 'job:ID/artifact' or 'sha256:…' with 64 hexadecimal digits")
+    if "://" not in address:
+        raise Refused(
+            f"{address!r} is no reference; write 'job:ID/artifact', 'sha256:…' with 64 hexadecimal digits, "
+            "'s3://bucket/key' or 'https://host/file'"
+        )
+    if media_type is not None:
+        raise Refused(f"{address!r}: 'media_type' is for staged bytes; give 'format'")
+    given = {"reference": address, "format": format, "columns": columns, "column": column}
+    try:
+        return Reference.model_validate(given)
+    except ValidationError as error:
+        raise Refused.for_validation(error) from error
 
 
 def encode_inputs(given: Mapping[str, Any], stage: Stage) -> dict[str, Input]:
@@ -103,6 +129,8 @@ def encode_objects(objects: Mapping[str, Any] | None, stage: Stage) -> tuple[Sou
 
 
 def _encode_input(name: str, data: Any, stage: Stage) -> Input:
+    if isinstance(data, Reference):
+        return data
     if isinstance(data, Ref):
         return data.on_wire()
     if isinstance(data, DatasetRef):

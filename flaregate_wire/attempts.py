@@ -9,6 +9,7 @@ from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import Reported
 from flaregate_wire.jobs import Cluster, Result
 from flaregate_wire.model import PeerModel, Sha256, Time
+from flaregate_wire.references import RemoteRead
 from flaregate_wire.states import Reason
 
 BATCH_EVENTS = 1000
@@ -51,6 +52,9 @@ class Order(PeerModel):
     trust_scope: TrustScope
     definition: JobDefinition | None = Field(default=None, description="For the head alone.")
     blobs: dict[Sha256, Transfer] = Field(default_factory=dict, description="Where the head reads each staged blob.")
+    references: dict[str, tuple[RemoteRead, ...]] = Field(
+        default_factory=dict, description="How the head reads the files of each reference, by its address."
+    )
     sizes: dict[Sha256, int] = Field(default_factory=dict, description="Bytes of each.")
     spill: Slots | None = Field(default=None, description="None where the store is away with the gateway.")
 

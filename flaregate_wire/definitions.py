@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from flaregate_wire.model import Sha256, UserModel
+from flaregate_wire.references import Reference
 from flaregate_wire.values import Value, blobs_of
 
 ImportPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
@@ -178,19 +179,22 @@ class Dataset(UserModel):
 
 
 def _kind_of_input(given: object) -> str | None:
-    for kind in ("dataset", "blob", "artifact"):
+    for kind in ("dataset", "blob", "artifact", "reference"):
         if hasattr(given, kind) or (isinstance(given, dict) and kind in given):
             return kind
     return None
 
 
 Input = Annotated[
-    Annotated[Dataset, Tag("dataset")] | Annotated[Blob, Tag("blob")] | Annotated[Artifact, Tag("artifact")],
+    Annotated[Dataset, Tag("dataset")]
+    | Annotated[Blob, Tag("blob")]
+    | Annotated[Artifact, Tag("artifact")]
+    | Annotated[Reference, Tag("reference")],
     Discriminator(
         _kind_of_input,
         custom_error_type="input_kind",
-        custom_error_message="an input is {'dataset': 'module:loader', 'part': …}, {'blob': sha256, 'media_type': …} "
-        "or {'artifact': 'job:ID/name'}",
+        custom_error_message="an input is {'dataset': 'module:loader', 'part': …}, {'blob': sha256, 'media_type': …}, "
+        "{'artifact': 'job:ID/name'} or {'reference': 's3://bucket/key'}",
     ),
 ]
 
@@ -395,7 +399,7 @@ class JobDefinition(UserModel):
                 found.update(code_blobs(code))
         return frozenset(found)
 
-    def every_input(self) -> Iterator[Dataset | Blob | Artifact]:
+    def every_input(self) -> Iterator[Dataset | Blob | Artifact | Reference]:
         """The inputs, those of all source objects too."""
         yield from self.inputs.values()
         for one in self.objects:
@@ -404,7 +408,7 @@ class JobDefinition(UserModel):
                 yield one.y
 
 
-def input_blobs(item: "Dataset | Blob | Artifact") -> Iterator[str]:
+def input_blobs(item: "Dataset | Blob | Artifact | Reference") -> Iterator[str]:
     """Every staged blob that an input refers to."""
     if isinstance(item, Blob):
         yield item.blob

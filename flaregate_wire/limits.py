@@ -21,3 +21,8 @@ PART_BYTES = 16 * 1024 * 1024
 """A part but the last, at least."""
 PARTS = 10_000
 LOG_TAIL_LINES = 20
+
+REFERENCE_FILES = 1000
+"""Files of all references of a job."""
+REFERENCE_BYTES = 50 * 1024**3
+"""Bytes of all references of a job."""

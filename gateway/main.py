@@ -26,13 +26,16 @@ from gateway.jobs.dialects import DatabaseRefused
 from gateway.jobs.keys import Keys
 from gateway.jobs.policy import Policy
 from gateway.jobs.reconciler import Cadence, Reconciler
+from gateway.jobs.references import Places
 from gateway.jobs.repository import SqlRepository
 from gateway.jobs.service import Service, Times
 from gateway.launchers.base import Launcher
 from gateway.launchers.local import LocalLauncher
 from gateway.settings import Settings, inherited
 from gateway.stores.folder import FolderStore
+from gateway.stores.references import FindsFiles
 from gateway.stores.signing import UrlSigner
+from gateway.stores.web import WebFiles
 
 log = logging.getLogger("gateway")
 USAGE = 2
@@ -84,6 +87,7 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None
     cadence = Cadence(settings.tick, settings.reap_interval)
     reconciler = Reconciler(repository, launcher, keys, service, rules, cadence, url, clock)
     service.stirred = reconciler.nudge
+    service.references.places = _places(settings)
     works = [reconciler.run, service.cache.run, service.archiver.run, service.retention.run]
     if repository.kind == "postgresql":
         from gateway.jobs.news import News  # noqa: PLC0415 - only PostgreSQL needs its driver
@@ -100,12 +104,30 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await service.references.close()
         repository.close()
 
     identity = Identity(home.token(settings.token.get_secret_value() if settings.token else None), keys)
     parts = Parts(service, store, signer, identity, Pace(settings.heartbeat, settings.stream_age))
     hosts = {*settings.allowed_hosts, host_of(url.partition("://")[2])}
     return Gateway(settings, repository, service, reconciler, launcher, create(parts, hosts, lifespan))
+
+
+def _places(settings: Settings) -> Places:
+    """Where jobs may read files: the web, and buckets where the operator has said which."""
+    stores: dict[str, FindsFiles] = {"https": WebFiles(settings.reference_hosts)}
+    if settings.references:
+        from gateway.stores.s3 import BucketFiles, Connection, connect  # noqa: PLC0415 - boto3 takes half a second
+
+        secret = settings.references_secret_key
+        connection = Connection(
+            endpoint=settings.references_endpoint,
+            region=settings.references_region,
+            access_key=settings.references_access_key,
+            secret_key=secret.get_secret_value() if secret else None,
+        )
+        stores["s3"] = BucketFiles(connect(connection), settings.url_age)
+    return Places(stores, settings.references)
 
 
 async def serve(gateway: Gateway, home: Home, listening: socket.socket, url: str) -> None:

@@ -53,6 +53,19 @@ class Settings(BaseSettings):
         description="Seconds that a gateway may be silent before others on its database take its jobs over.",
     )
 
+    references: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="Files that jobs may read as s3:// references, with the gateway's key, by tenant (`*`: all); JSON: "
+        '`{"*": ["s3://bucket/folder/"]}`.',
+    )
+    references_endpoint: str | None = Field(default=None, description="S3 service of these files.")
+    references_region: str | None = Field(default=None, description="Its region.")
+    references_access_key: str | None = Field(default=None, description="The key that reads these files.")
+    references_secret_key: SecretStr | None = Field(default=None, description="Its secret.")
+    reference_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="`host:port` that https:// references may name though they are not public, separated by commas.",
+    )
     cache_bytes: int = Field(
         default=10 * 1024**3, ge=0, description="Bytes of the cache at most; what was not used for longest goes first."
     )
@@ -90,7 +103,16 @@ class Settings(BaseSettings):
     ending: float = Field(default=8, gt=0, description="Embedded: seconds to end its jobs before they are forced.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("references")
+    @classmethod
+    def _whole_folders(cls, given: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for place in (one for places in given.values() for one in places):
+            if not place.startswith("s3://") or not place.endswith("/"):
+                msg = f"{place!r} is no folder; write s3://bucket/ or s3://bucket/folder/"
+                raise ValueError(msg)
+        return given
+
+    @field_validator("reference_hosts", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, given: Any) -> Any:
         return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given

@@ -13,6 +13,7 @@ from worker_image.head_processes import HeadProcesses
 from worker_image.logs import read_pipe
 from worker_image.passing import Passing
 from worker_image.ray_cluster import RayBroken
+from worker_image.references import Network, fetch_references
 from worker_image.transfers import StageInFailed, StoreRefused, fetch_inputs, put_artifact
 from worker_image.work import Finished, GatewayAccess, Work
 
@@ -103,7 +104,10 @@ class Head:
         if order.definition is None:
             raise StageInFailed("the head's order has no definition")
         client, link = container.link.client, container.link
-        paths = await fetch_inputs(client, order.blobs, container.blobs, patience=order.lease)
+        paths, files = await asyncio.gather(
+            fetch_inputs(client, order.blobs, container.blobs, patience=order.lease),
+            fetch_references(order.references, Network(client), container.blobs, patience=order.lease),
+        )
         container.reached("inputs_ready")
         await processes.driver.tell(
             Work(
@@ -112,6 +116,7 @@ class Head:
                 cluster=order.cluster,
                 attempt=order.number,
                 blobs=paths,
+                references=files,
                 scratch=str(container.artifacts),
                 join_deadline=order.join_deadline,
                 gateway=GatewayAccess(

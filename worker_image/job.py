@@ -25,7 +25,8 @@ def run_job(work: Work, runner: Runner, report: Say, cache: Callable[[], Cache] 
         job: The job's id: what draws random numbers is shared within it alone.
     """
     definition = work.definition
-    context = Context(definition, {sha: Path(work.blobs[sha]).read_bytes() for sha in _code_blobs(definition)})
+    blobs = {sha: Path(work.blobs[sha]).read_bytes() for sha in _code_blobs(definition)}
+    context = Context(definition, blobs, work.references)
     try:
         summary = runner.prepare(context, work.blobs)
     except JobFailed as error:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, JsonValue, TypeAdapter
 
 from flaregate_wire.definitions import EstimatorNode, FunctionNode, JobDefinition
 from flaregate_wire.events import Reported
@@ -29,6 +29,14 @@ class GatewayAccess(PeerModel):
     boot: str
 
 
+class LocalFile(PeerModel):
+    """A file of a reference, on this machine."""
+
+    address: str = Field(description="Where it came from.")
+    path: str
+    content: JsonValue = Field(description="What tells its bytes from others.")
+
+
 class Work(PeerModel):
     """Supervisor to driver: a job, and its inputs are on this machine."""
 
@@ -37,6 +45,9 @@ class Work(PeerModel):
     cluster: Cluster
     attempt: int
     blobs: dict[str, str] = Field(description="Path of each staged blob, by sha256; every sum has been checked.")
+    references: dict[str, tuple[LocalFile, ...]] = Field(
+        default_factory=dict, description="The files of each reference, by its address."
+    )
     scratch: str = Field(description="A folder for artifacts; the supervisor removes it.")
     join_deadline: float = Field(default=60, gt=0, description="Seconds to wait for `cluster.min_workers`.")
     gateway: GatewayAccess | None = None

@@ -16,6 +16,8 @@ from flaregate_wire.limits import (
     PARTS,
     PATHS,
     PUT_BYTES,
+    REFERENCE_BYTES,
+    REFERENCE_FILES,
 )
 from flaregate_wire.problems import Code
 from gateway.api.bodies import SMALL
@@ -35,6 +37,8 @@ LIMITS = (
     Limit(name="put_bytes", value=PUT_BYTES, unit="bytes"),
     Limit(name="part_bytes", value=PART_BYTES, unit="bytes"),
     Limit(name="parts", value=PARTS, unit="parts"),
+    Limit(name="reference_files", value=REFERENCE_FILES, unit="files"),
+    Limit(name="reference_bytes", value=REFERENCE_BYTES, unit="bytes"),
     Limit(name="nodes", value=NODES, unit="nodes"),
     Limit(name="paths", value=PATHS, unit="paths"),
     Limit(name="candidates", value=CANDIDATES, unit="candidates"),

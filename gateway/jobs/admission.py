@@ -17,6 +17,7 @@ from flaregate_wire.states import State
 from gateway.jobs.errors import EnvironmentMismatch, InvalidDefinition, PriceUnknown
 from gateway.jobs.ids import new_id
 from gateway.jobs.records import JobRecord
+from gateway.jobs.references import unresolved
 from gateway.jobs.sizing import choose
 from gateway.launchers.base import Capabilities
 
@@ -136,6 +137,7 @@ def admit(definition: JobDefinition, platform: Capabilities, tenant: str, now: d
         timeout=definition.limits.timeout,
         retries=definition.limits.retries,
         cache=definition.cache,
+        references=unresolved(definition),
         progress=Progress(total=counts.tasks),
         timeline={"queued": now},
     )

@@ -18,6 +18,7 @@ from flaregate_wire.attempts import (
     TrustScope,
 )
 from flaregate_wire.definitions import JobDefinition
+from flaregate_wire.references import RemoteRead
 from gateway.jobs import intake, moves
 from gateway.jobs.errors import AttemptOver, BootConflict, InvalidRequest, SequenceGap
 from gateway.jobs.feed import Feed
@@ -61,6 +62,8 @@ class Containers:
         self._spilled = spilled
         self._stir = stir
         self._now = clock
+        self.reads: Callable[[JobRecord], dict[str, tuple[RemoteRead, ...]]] = lambda _: {}
+        """How the files of a job's references are read; set by the service."""
 
     async def order(self, attempt: str, index: int, boot: str) -> Order:
         """The order of a container; its first boot has it and may ask again."""
@@ -102,6 +105,7 @@ class Containers:
             definition=definition if index == 0 else None,
             spill=self._spilled.slots(record, attempt, index),
             blobs={name: self._store.presign("GET", blob.key) for name, blob in staged.items()},
+            references=self.reads(record) if index == 0 else {},
             sizes={name: blob.size for name, blob in staged.items()},
         )
 

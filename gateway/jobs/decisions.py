@@ -9,6 +9,8 @@ from gateway.launchers.base import Phase, Sighting
 
 FORCE_AGAIN = 5.0
 """Seconds after which a forced stop that had no effect is repeated."""
+UNREAD = "references_unread"
+"""The condition of a job whose references could not be looked at yet."""
 SILENT_LEASES = 2
 """A container ends itself after one lease without an answer; a head that is said to run after two of them is stuck."""
 
@@ -28,6 +30,11 @@ class Rules:
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Find out what the files of its references are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ class Close:
     verdict: Verdict
 
 
-Action = Wait | Begin | Launch | Rule | Stop | Leave | Close
+Action = Wait | Resolve | Begin | Launch | Rule | Stop | Leave | Close
 
 
 def decide(
@@ -77,13 +84,24 @@ def decide(
         return Wait()
     ending = _unwanted(job, now)
     if attempt is None or attempt.gone is not None:
-        return Begin() if ending is None else Close(ending)
+        return _next(job, now, rules) if ending is None else Close(ending)
     if attempt.verdict is not None:
         return _end(attempt, attempt.verdict, sighting, now, rules)
     verdict = ending or _lost(attempt, sighting, now, rules)
     if verdict is not None:
         return Rule(verdict)
     return Launch() if attempt.launched is None else Wait()
+
+
+def _next(job: JobRecord, now: datetime, rules: Rules) -> Action:
+    """An attempt; but nothing is launched before it is known what it is to read."""
+    if job.resolved:
+        return Begin()
+    if now < max(job.created, rules.since) + timedelta(seconds=rules.launch_timeout):
+        return Resolve()
+    why = "; ".join(one.message or "" for one in job.conditions if one.name == UNREAD) or "the gateway could not ask"
+    message = f"the references could not be looked at in {rules.launch_timeout:g} seconds: {why}"
+    return Close(Verdict(State.FAILED, now, Reason.STAGE_IN_FAILED, message))
 
 
 def _unwanted(job: JobRecord, now: datetime) -> Verdict | None:

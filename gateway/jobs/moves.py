@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from flaregate_wire.attempts import CommittedArtifact, HeadAddress, Manifest
 from flaregate_wire.events import AttemptEvent, AttemptPhase, ConditionEvent, EndEvent, Event, StateEvent, UsageEvent
 from flaregate_wire.jobs import Condition, Usage
+from flaregate_wire.references import RemoteFile
 from flaregate_wire.states import RETRIED, Reason, State, may_move
 from gateway.jobs.errors import AttemptOver
 from gateway.jobs.records import AttemptRecord, Instance, JobRecord, Segment, Verdict
@@ -73,6 +74,16 @@ def present(job: JobRecord, attempt: AttemptRecord | None) -> AttemptRecord:
     if attempt is None or attempt.number != job.attempts or attempt.gone is not None or job.state.terminal:
         raise AttemptOver
     return attempt
+
+
+def resolved(job: JobRecord, files: Mapping[str, tuple[RemoteFile, ...]]) -> Move | None:
+    """What the files of a job's references are. The first answer stands, for all attempts."""
+    return None if job.resolved or job.state.terminal else Move(replace(job, references=dict(files)))
+
+
+def unreadable(job: JobRecord, verdict: Verdict) -> Move | None:
+    """The files of a job's references cannot be had: it ends, and nothing was launched."""
+    return None if job.resolved or job.state.terminal else close(job, verdict, verdict.at)
 
 
 def live(job: JobRecord, attempt: AttemptRecord | None) -> AttemptRecord:

@@ -64,6 +64,9 @@ class Jobs(Protocol):
     async def change(self, job: str, how: Change, fence: int | None = None) -> Written | None:
         """Apply a change, and tell everyone who waits for it. Raises Overtaken for an old fence."""
 
+    def resolve(self, record: JobRecord) -> None:
+        """Begin to find out what the files of its references are; the job is nudged when that is known."""
+
     async def rescue(self, record: JobRecord, attempt: AttemptRecord) -> bool:
         """Take in what an attempt that is lost or leaves wrote while no gateway answered; False: not possible yet."""
 
@@ -217,7 +220,9 @@ class Reconciler:
             sighting = await self._metered(job, attempt)
             now = self._now()
             action = d.decide(record, attempt, sighting, now, self._rules)
-            if isinstance(action, d.Wait) or not await self._rescued(action, record, attempt):
+            if isinstance(action, d.Resolve):
+                self._jobs.resolve(record)
+            if isinstance(action, d.Wait | d.Resolve) or not await self._rescued(action, record, attempt):
                 return
             if isinstance(action, d.Launch | d.Stop) and not self._holding.young(job, now):
                 return  # another gateway may do so by now; after the next renewal it is known

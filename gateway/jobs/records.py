@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from flaregate_wire.attempts import CommittedArtifact, HeadAddress
 from flaregate_wire.definitions import Action
 from flaregate_wire.jobs import Cluster, Condition, Progress, Result, Usage
+from flaregate_wire.references import RemoteFile
 from flaregate_wire.states import Reason, State
 
 
@@ -95,9 +96,16 @@ class JobRecord:
     result: Result | None = None
     log_tail: tuple[str, ...] = ()
     timeline: dict[str, datetime] = field(default_factory=dict)
+    references: dict[str, tuple[RemoteFile, ...] | None] = field(default_factory=dict)
+    """By address: the files of each reference, as they were before the first attempt; None until they are known."""
     attempts: int = 0
     last_event: int = 0
     version: int = 1
+
+    @property
+    def resolved(self) -> bool:
+        """Whether it is known what all its references are."""
+        return None not in self.references.values()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from gateway.jobs.listing import Filter
 from gateway.jobs.logs import LogFilter, LogReader
 from gateway.jobs.policy import Policy
 from gateway.jobs.records import Answer, AttemptRecord, JobRecord
+from gateway.jobs.references import References
 from gateway.jobs.repository import Change, SqlRepository, Written
 from gateway.jobs.retention import Retention
 from gateway.jobs.spilled import Spilled
@@ -72,6 +73,8 @@ class Service:
         self._policy = policy
         self.retention = Retention(repository, store, self.staging, self.cache, policy, clock)
         self.large = LargeObjects(self.containers, repository.staged, store, clock)
+        self.references = References(repository, self.change, stir, clock)
+        self.containers.reads = self.references.reads
         self._cached = CachedTasks(repository.cache, store, clock)
 
     @property
@@ -82,6 +85,10 @@ class Service:
     async def change(self, job: str, how: Change, fence: int | None = None) -> Written | None:
         """Apply a change, and tell everyone who waits for it. Raises Overtaken for an old fence."""
         return await self._repository.change(job, how, fence)
+
+    def resolve(self, record: JobRecord) -> None:
+        """Begin to find out what the files of a job's references are; the job is stirred when that is known."""
+        self.references.begin(record)
 
     async def rescue(self, record: JobRecord, attempt: AttemptRecord) -> bool:
         """Take in what the containers of an attempt wrote while no gateway answered; False: not possible yet."""
@@ -127,6 +134,7 @@ class Service:
         """In a thread: a definition may be small and its graph large."""
         definition = admission.parse(body)
         admission.check_environment(definition.environment, self._launcher.environment())
+        self.references.check(tenant, definition)
         job = admission.admit(definition, self._launcher.capabilities, tenant, self._now())
         return definition, replace(job, keep=self._policy.kept(tenant, definition.keep))
 
@@ -136,6 +144,7 @@ class Service:
         def work() -> tuple[JobDefinition, PlanView]:
             definition = admission.parse(body)
             admission.check_environment(definition.environment, self._launcher.environment())
+            self.references.check(tenant, definition)
             return definition, admission.planned(definition, self._launcher.capabilities)
 
         definition, planned = await asyncio.to_thread(work)

@@ -273,14 +273,31 @@ def test_references():
     assert definition.pipeline.nodes[0].source.media_type == MEDIA_TYPE
     assert definition.inputs["X"] == wire.Artifact(artifact="job:j/X")
     assert definition.inputs["y"].media_type == "x/y"
-    for address, words in (
-        ("s3://bucket/key", "s3:// come with a later release"),
-        ("https://example.org/x.npy", "https:// come with a later release"),
-        ("sha256:12", "is no reference"),
-        ("job:1", "is no reference"),
+    for address, given, words in (
+        ("s3://bucket/key", {}, "its suffix does not say how the data is written; give format"),
+        ("http://example.org/x.npy", {}, "https://"),
+        ("sha256:12", {}, "is no reference"),
+        ("job:1", {}, "is no reference"),
+        ("job:1/x", {"column": "a"}, "are for files"),
+        ("s3://bucket/x.csv", {"media_type": "text/csv"}, "give 'format'"),
+        ("s3://bucket/x.csv", {"columns": ["a"], "column": "b"}, "give one of them"),
     ):
         with pytest.raises(fg.Refused, match=words):
-            fg.ref(address)
+            fg.ref(address, **given)
+
+
+def test_references_to_files():
+    X = fg.ref("s3://bucket/folder/", format="parquet", columns=["a", "b"])
+    y = fg.ref("https://host/y.csv", column="label")
+    definition = made(chain(), X=X, y=y, cv=KFold(3), action="cross_validate")
+    assert definition.inputs["X"].model_dump(exclude_none=True) == {
+        "reference": "s3://bucket/folder/",
+        "format": "parquet",
+        "columns": ("a", "b"),
+    }
+    assert definition.inputs["y"].column == "label"
+    assert definition.cv.import_ == "sklearn.model_selection:KFold", "the head makes the folds"
+    assert definition.inputs["X"] == made(chain(), objects={"one": (X, y)}).objects[0].X
 
 
 @pytest.mark.parametrize(

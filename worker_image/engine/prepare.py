@@ -35,7 +35,9 @@ from flaregate_wire.definitions import (
 from flaregate_wire.planning import Setting, paths
 from flaregate_wire.planning.checks import suggestion
 from flaregate_wire.planning.naming import RowNames, content, inputs_of, known_content, row_names
+from flaregate_wire.references import Reference
 from flaregate_wire.states import Reason
+from worker_image.engine import references
 from worker_image.engine.drawing import drawing
 from worker_image.engine.rows import Source
 from worker_image.engine.running import error_detail
@@ -122,6 +124,8 @@ def _load(name: str, given: Input, files: Mapping[str, str], context: Context) -
     try:
         if isinstance(given, Blob):
             return decode_data(given.media_type, Path(files[given.blob]))
+        if isinstance(given, Reference):
+            return references.read(given, context.references)
         return _part(given, context)
     except Exception as error:
         detail = error_detail(error)
@@ -159,19 +163,21 @@ def _summary(session: Session, number: int, source: Source) -> SourceSummary:
     classes = 1
     if definition.halving is not None and source.y is not None and _classifies(session, definition):
         classes = len(np.unique(source.y))
-    names = None if definition.cache == "off" else _names(definition, number, source)
+    names = None if definition.cache == "off" else _names(session.context, number, source)
     return SourceSummary(source.rows, len(source.folds), source.name, names, classes)
 
 
-def _names(definition: JobDefinition, number: int, source: Source) -> RowNames:
+def _names(context: Context, number: int, source: Source) -> RowNames:
     """Of an input that its definition does not name, the content is looked at."""
     rows = {"X": source.X, "y": source.y, "sample_weight": source.weights}
-    given = {name: one for name, one in inputs_of(definition, number).items() if name in rows}
-    contents = {name: _content(one, rows[name]) for name, one in given.items()}
+    given = {name: one for name, one in inputs_of(context.definition, number).items() if name in rows}
+    contents = {name: _content(one, rows[name], context) for name, one in given.items()}
     return row_names(contents, [encode_splits([fold]).sha256 for fold in source.folds])
 
 
-def _content(given: Input, rows: Any) -> JsonValue:
+def _content(given: Input, rows: Any, context: Context) -> JsonValue:
+    if isinstance(given, Reference):
+        return references.content(given, context.references)
     known = known_content(given, sklearn_version)
     if known is not None:
         return known

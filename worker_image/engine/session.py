@@ -28,6 +28,7 @@ from flaregate_wire.definitions import (
 )
 from flaregate_wire.planning import Setting
 from worker_image.engine.making import Maker
+from worker_image.engine.references import Files
 from worker_image.engine.rows import Rows, Source
 from worker_image.engine.tasks import Cut
 
@@ -52,6 +53,7 @@ class Context:
 
     definition: JobDefinition
     blobs: Mapping[str, bytes]
+    references: Files = field(default_factory=dict)
 
 
 class FunctionEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
