@@ -6,13 +6,19 @@ import sys
 
 from gateway.home import Home
 from gateway.launchers.local import LocalLauncher
-from gateway.settings import Settings, inherited
+from gateway.settings import SettingsRefused, inherited, load
+
+USAGE = 2
 
 
 def run() -> int:
     """Run a gateway; gives the exit code."""
     os.umask(0o077)
-    settings = Settings()
+    try:
+        settings = load()
+    except SettingsRefused as refused:
+        sys.stderr.write(f"{refused}\n")
+        return USAGE
     launcher = LocalLauncher(Home(settings.home).path, inherited())
     if settings.spare:
         launcher.spare(f"http://{settings.host}", settings.spare)

@@ -6,7 +6,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +33,7 @@ from gateway.jobs.service import Service, Times
 from gateway.launchers.base import Launcher
 from gateway.launchers.local import LocalLauncher
 from gateway.settings import Settings, inherited
+from gateway.stores.base import Store, StoreError
 from gateway.stores.folder import FolderStore
 from gateway.stores.references import FindsFiles
 from gateway.stores.signing import UrlSigner
@@ -68,9 +70,10 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None
 
     secret = settings.secret.get_secret_value().encode() if settings.secret else home.secret()
     signer = UrlSigner(secret, url, settings.url_age, clock)
-    store = FolderStore(home.path / "store", signer.sign)
     launcher = launcher or LocalLauncher(home.path, inherited(), clock=clock)
     repository = SqlRepository(settings.database, home.name(), settings.hold)
+    served = FolderStore(home.path / "store", signer.sign) if settings.store == "folder" else None
+    store: Store = served or _bucket(settings, repository.claims.hold)
     keys = Keys(secret)
     lease = launcher.capabilities.lease
     times = Times(lease, settings.join_timeout, settings.url_age)
@@ -82,13 +85,13 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None
         settings.garbage_age,
         settings.gc_interval,
     )
-    service = Service(repository, store, launcher, keys, times, policy, clock)
+    service = Service(repository, store, launcher, keys, times, policy, clock, direct=served is None)
     rules = Rules(settings.launch_timeout, settings.grace, settings.linger, lease, clock())
     cadence = Cadence(settings.tick, settings.reap_interval)
     reconciler = Reconciler(repository, launcher, keys, service, rules, cadence, url, clock)
     service.stirred = reconciler.nudge
     service.references.places = _places(settings)
-    works = [reconciler.run, service.cache.run, service.archiver.run, service.retention.run]
+    works = [reconciler.run, service.cache.run, service.archiver.run, service.retention.run, service.readiness.run]
     if repository.kind == "postgresql":
         from gateway.jobs.news import News  # noqa: PLC0415 - only PostgreSQL needs its driver
 
@@ -105,12 +108,30 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await service.references.close()
+        await store.close()
         repository.close()
 
     identity = Identity(home.token(settings.token.get_secret_value() if settings.token else None), keys)
-    parts = Parts(service, store, signer, identity, Pace(settings.heartbeat, settings.stream_age))
+    parts = Parts(service, served, signer, identity, Pace(settings.heartbeat, settings.stream_age))
     hosts = {*settings.allowed_hosts, host_of(url.partition("://")[2])}
     return Gateway(settings, repository, service, reconciler, launcher, create(parts, hosts, lifespan))
+
+
+def _bucket(settings: Settings, claim: Callable[[str], AbstractAsyncContextManager[None]]) -> Store:
+    """The store in a bucket."""
+    from gateway.stores.s3 import Bucket, Connection, S3Store, Seal, connect  # noqa: PLC0415 - boto3 takes half a second
+
+    secret = settings.s3_secret_key
+    connection = Connection(
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        addressing=settings.s3_addressing,
+        access_key=settings.s3_access_key,
+        secret_key=secret.get_secret_value() if secret else None,
+        ca=settings.s3_ca,
+    )
+    bucket = Bucket(connect(connection), str(settings.s3_bucket), settings.s3_prefix)
+    return S3Store(bucket, settings.url_age, claim, Seal(settings.s3_encryption, settings.s3_kms_key))
 
 
 def _places(settings: Settings) -> Places:
@@ -132,6 +153,7 @@ def _places(settings: Settings) -> Places:
 
 async def serve(gateway: Gateway, home: Home, listening: socket.socket, url: str) -> None:
     """Serve until asked to end; an embedded gateway also until no program holds it open."""
+    await gateway.service.readiness.begin()
     settings = gateway.settings
     config = uvicorn.Config(
         gateway.app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN, server_header=False
@@ -229,6 +251,9 @@ def main(settings: Settings, launcher: Launcher) -> int:
         return USAGE
     except DatabaseRefused as refused:
         sys.stderr.write(f"{refused}\n")
+        return USAGE
+    except StoreError as refused:
+        sys.stderr.write(f"the store cannot be used: {refused}\n")
         return USAGE
     except OSError as error:
         sys.stderr.write(f"cannot listen on {settings.host}:{settings.port}: {error}\n")

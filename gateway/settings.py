@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -30,7 +30,37 @@ class Settings(BaseSettings):
         default=(), description="Further names in the Host header to answer to, separated by commas."
     )
     launcher: Literal["local"] = Field(default="local", description="Where containers run.")
-    store: Literal["folder"] = Field(default="folder", description="Where objects are kept.")
+    store: Literal["folder", "s3"] = Field(
+        default="folder", description="Where objects are kept: `folder`, in the home folder; `s3`, in a bucket."
+    )
+    s3_bucket: str | None = Field(default=None, description="S3: the bucket, which has to exist.")
+    s3_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#]+/?$",
+        description="S3: URL of the service; without it AWS. Clients and containers reach it under this address too.",
+    )
+    s3_region: str | None = Field(
+        default=None, description="S3: region of the bucket; without it what AWS's own configuration says."
+    )
+    s3_prefix: str = Field(default="", description="S3: what all keys begin with; several gateways can share a bucket.")
+    s3_addressing: Literal["path", "virtual"] | None = Field(
+        default=None,
+        description="S3: whether the bucket is in the path or in the host of URLs; without it `path` with an endpoint, "
+        "`virtual` on AWS.",
+    )
+    s3_access_key: str | None = Field(
+        default=None, description="S3: id of the key; without it AWS's own chain (environment, profile, role)."
+    )
+    s3_secret_key: SecretStr | None = Field(default=None, description="S3: its secret.")
+    s3_ca: Path | None = Field(
+        default=None, description="S3: PEM file of the authorities that the service's certificate may have."
+    )
+    s3_encryption: Literal["AES256", "aws:kms"] | None = Field(
+        default=None, description="S3: how the service encrypts what it keeps; without it as the bucket says."
+    )
+    s3_kms_key: str | None = Field(
+        default=None, description="S3: id of the key for `aws:kms`; without it the bucket's."
+    )
     database_url: SecretStr | None = Field(
         default=None,
         description="`postgresql://USER:PASSWORD@HOST/DATABASE`, which several gateways may share; without it SQLite "
@@ -117,10 +147,43 @@ class Settings(BaseSettings):
     def _split(cls, given: Any) -> Any:
         return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
 
+    @model_validator(mode="after")
+    def _whole_store(self) -> Self:
+        given = self.model_fields_set
+        named = sorted(f"FLAREGATE_{name.upper()}" for name in given if name.startswith("s3_") and getattr(self, name))
+        if self.store != "s3" and named:
+            raise ValueError(f"{', '.join(named)} without FLAREGATE_STORE=s3: set that too, or none of them")
+        if self.store == "s3" and not self.s3_bucket:
+            raise ValueError("FLAREGATE_STORE=s3 needs FLAREGATE_S3_BUCKET, the bucket for all objects")
+        if (self.s3_access_key is None) != (self.s3_secret_key is None):
+            raise ValueError("set both, FLAREGATE_S3_ACCESS_KEY and FLAREGATE_S3_SECRET_KEY, or neither")
+        if self.s3_kms_key is not None and self.s3_encryption != "aws:kms":
+            raise ValueError("FLAREGATE_S3_KMS_KEY is for FLAREGATE_S3_ENCRYPTION=aws:kms: set that too")
+        if self.s3_ca is not None and not self.s3_ca.is_file():
+            raise ValueError(f"FLAREGATE_S3_CA: there is no file {self.s3_ca}")
+        return self
+
     @property
     def database(self) -> str:
         """The database's URL."""
         return self.database_url.get_secret_value() if self.database_url else f"sqlite:///{self.home / 'gateway.db'}"
+
+
+class SettingsRefused(Exception):
+    """Settings that cannot be used; the message has a line for each."""
+
+
+def load() -> Settings:
+    """The settings of this process' environment. Raises SettingsRefused."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsRefused("\n".join(_line(found) for found in error.errors(include_input=False))) from error
+
+
+def _line(found: Any) -> str:
+    message = str(found["msg"]).removeprefix("Value error, ")
+    return f"FLAREGATE_{str(found['loc'][0]).upper()}: {message}" if found["loc"] else message
 
 
 def inherited() -> dict[str, str]:

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Literal
 
@@ -34,7 +33,8 @@ from gateway.jobs.spilled import Spilled
 from gateway.jobs.staging import Staging
 from gateway.jobs.views import job_view
 from gateway.launchers.base import Launcher
-from gateway.stores.base import ObjectMissing, Store
+from gateway.stores.base import Store
+from gateway.stores.readiness import Readiness
 
 __all__ = ["Form", "Service", "Times"]
 
@@ -57,6 +57,7 @@ class Service:
         """`direct`: presigned requests go to the store, past the gateway, and so while that is away."""
         self._repository = repository
         self._store = store
+        self.readiness = Readiness(store)
         self._launcher = launcher
         self._now = clock
         self._feed = Feed(repository, EventLog(repository, store))
@@ -263,6 +264,5 @@ class Service:
     async def ready(self) -> dict[str, object]:
         """What the gateway needs, each with what it is; false where it does not answer."""
         await self._repository.active()
-        with suppress(ObjectMissing):  # that is an answer
-            await self._store.head("probe")
-        return {"database": self._repository.kind, "store": True}
+        found = await self.readiness.look()
+        return {"database": self._repository.kind, "store": False if found is None else asdict(found)}

@@ -2,6 +2,6 @@
 
 from gateway.stores.s3.bucket import Bucket, Connection, connect
 from gateway.stores.s3.files import BucketFiles
-from gateway.stores.s3.store import S3Store
+from gateway.stores.s3.store import S3Store, Seal
 
-__all__ = ["Bucket", "BucketFiles", "Connection", "S3Store", "connect"]
+__all__ = ["Bucket", "BucketFiles", "Connection", "S3Store", "Seal", "connect"]

@@ -1,0 +1,421 @@
+"""What the store says when the service refuses, is away or breaks off; and a gateway that starts on a bucket."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.stub import Stubber
+
+from gateway.settings import SettingsRefused, load
+from gateway.stores.base import (
+    Abilities,
+    ObjectExists,
+    ObjectMismatch,
+    ObjectMissing,
+    StoreDenied,
+    StoreUnavailable,
+    UploadMissing,
+)
+from gateway.stores.readiness import Readiness
+from gateway.stores.s3 import Bucket, Connection, S3Store, Seal, connect
+from tests.contracts import stores
+from tests.contracts.stores import MIB
+from tests.servers.processes import free_ports
+
+KEY = Connection("http://127.0.0.1:1", access_key="key", secret_key="secret", attempts=1)
+NOBODY = contextlib.nullcontext
+
+
+async def pieces(*parts):
+    for part in parts:
+        yield part
+
+
+async def read(store, key, **part):
+    return b"".join([piece async for piece in store.get(key, **part)])
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind", "advice"),
+    [
+        ("NoSuchKey", 404, ObjectMissing, ""),
+        ("NoSuchUpload", 404, UploadMissing, ""),
+        ("PreconditionFailed", 412, ObjectExists, ""),
+        ("BadDigest", 400, ObjectMismatch, ""),
+        ("NoSuchBucket", 404, StoreDenied, "FLAREGATE_S3_BUCKET"),
+        ("AccessDenied", 403, StoreDenied, "allow s3:PutObject"),
+        ("InvalidAccessKeyId", 403, StoreDenied, "FLAREGATE_S3_ACCESS_KEY"),
+        ("SignatureDoesNotMatch", 403, StoreDenied, "FLAREGATE_S3_SECRET_KEY"),
+        ("RequestTimeTooSkewed", 403, StoreDenied, "clock"),
+        ("ExpiredToken", 400, StoreDenied, "temporary credentials"),
+        ("PermanentRedirect", 301, StoreDenied, "FLAREGATE_S3_REGION"),
+        ("NeverHeardOf", 400, StoreDenied, "why it said so"),
+        ("SlowDown", 503, StoreUnavailable, "try again later"),
+        ("RequestTimeout", 400, StoreUnavailable, "try again later"),
+        ("InternalError", 500, StoreUnavailable, "try again later"),
+        ("NeverHeardOf", 502, StoreUnavailable, "try again later"),
+    ],
+)
+async def test_what_the_service_says_in_our_words(code, status, kind, advice):
+    client = connect(KEY)
+    with Stubber(client) as stub:
+        stub.add_client_error("put_object", code, "why it said so", status)
+        with pytest.raises(kind) as raised:
+            await Bucket(client, "bucket", "prefix").call("put_object", "a/b", Body=b"")
+    assert type(raised.value) is kind
+    told = str(raised.value)
+    assert told.startswith(f"s3:PutObject on s3://bucket/prefix/a/b: {code}: why it said so")
+    assert advice in told
+
+
+async def test_nobody_answers():
+    store = S3Store(Bucket(connect(KEY), "bucket"), 900, NOBODY)
+    with pytest.raises(StoreUnavailable, match=r"s3:GetObject on s3://bucket/k: .*http://127\.0\.0\.1:1"):
+        await store.head("k")
+    with pytest.raises(StoreUnavailable):
+        await store.probe()
+
+
+async def test_no_key_at_all(monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    store = S3Store(Bucket(connect(Connection("http://127.0.0.1:1", attempts=1)), "bucket"), 900, NOBODY)
+    with pytest.raises(StoreDenied, match="FLAREGATE_S3_ACCESS_KEY"):
+        await store.head("k")
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    with pytest.raises(StoreDenied, match="set FLAREGATE_S3_REGION"):
+        connect(Connection())
+
+
+def test_addresses():
+    """On AWS the bucket is in the host, of its region; elsewhere in the path."""
+    for connection, start in (
+        (Connection(region="eu-central-1"), "https://bucket.s3.eu-central-1.amazonaws.com/p/k?"),
+        (Connection("https://s3.eu-de.cloud-object-storage.appdomain.cloud"), "https://s3.eu-de.cloud-object-storage.appdomain.cloud/bucket/p/k?"),
+        (Connection("http://minio:9000", addressing="virtual"), "http://bucket.minio:9000/p/k?"),
+    ):  # fmt: skip
+        key = Connection(connection.endpoint, connection.region, connection.addressing, "key", "secret")
+        assert Bucket(connect(key), "bucket", "/p/").sign("get_object", "k", 60).startswith(start)
+
+
+def test_what_is_encrypted_is_presigned_so():
+    store = S3Store(Bucket(connect(KEY), "bucket"), 900, NOBODY, Seal("aws:kms", "key-id"))
+    transfer = store.presign("PUT", "k")
+    sealed = {
+        "x-amz-server-side-encryption": "aws:kms",
+        "x-amz-server-side-encryption-aws-kms-key-id": "key-id",
+    }
+    assert sealed.items() <= transfer.headers.items()
+    signed = re.search("X-Amz-SignedHeaders=([^&]*)", transfer.url).group(1).split("%3B")
+    assert set(sealed) <= set(signed)
+
+
+async def test_what_is_put_is_sealed(moto, tmp_path):
+    name = moto.bucket()
+    client = connect(stores.connection(moto))
+    store = S3Store(Bucket(client, name), 900, NOBODY, Seal("AES256"))
+    await store.probe()
+    await store.put("small", pieces(b"x"))
+    await store.put("large", pieces(*[b"x" * MIB] * 9))
+    for key in ("small", "large"):
+        assert client.head_object(Bucket=name, Key=key)["ServerSideEncryption"] == "AES256"
+    await store.close()
+
+
+async def test_a_call_is_repeated_while_the_service_is_busy(moto, tmp_path):
+    busy = [503, 503]
+
+    def answer(request, **_):
+        if busy:
+            body = b"<Error><Code>SlowDown</Code><Message>not so fast</Message></Error>"
+            return AWSResponse(request.url, busy.pop(), {}, _Raw(body))
+        return None
+
+    client = connect(stores.connection(moto))
+    client.meta.events.register("before-send.s3", answer)
+    store = S3Store(Bucket(client, moto.bucket()), 900, NOBODY)
+    assert (await store.put("k", pieces(b"x"))).size == 1
+    assert busy == []
+    await store.close()
+
+
+class _Raw:
+    """A body as urllib3 has it."""
+
+    def __init__(self, body):
+        self._body = body
+
+    def stream(self, **_):
+        yield self._body
+
+
+async def test_a_put_whose_answer_was_lost_is_not_its_own_rival(moto, tmp_path):
+    """The first try was done and its answer lost; the repetition finds the object, which is its own."""
+    async with stores.bucket(moto, tmp_path) as kit:
+        await kit.store.probe()
+        lost = []
+
+        def lose(response, **_):
+            if response and response[0].status_code == 200 and not lost:
+                lost.append(response)
+                response[0].status_code = 503
+                response[1]["Error"] = {"Code": "ServiceUnavailable", "Message": "lost"}
+                response[1]["ResponseMetadata"]["HTTPStatusCode"] = 503
+
+        kit.store._bucket._client.meta.events.register_first("needs-retry.s3.PutObject", lose)
+        assert (await kit.store.put("k", pieces(b"one"), if_absent=True)).size == 3
+        assert lost
+        with pytest.raises(ObjectExists):
+            await kit.store.put("k", pieces(b"two"), if_absent=True)
+        assert await read(kit.store, "k") == b"one"
+
+
+async def test_a_part_that_fails_leaves_nothing(moto, tmp_path):
+    async with stores.bucket(moto, tmp_path, attempts=1) as kit:
+        refused = threading.Event()
+
+        def refuse(request, **_):
+            if "partNumber=2" in request.url:
+                refused.set()
+                return AWSResponse(request.url, 403, {}, _Raw(b"<Error><Code>AccessDenied</Code></Error>"))
+            return None
+
+        kit.store._bucket._client.meta.events.register("before-send.s3.UploadPart", refuse)
+        with pytest.raises(StoreDenied, match="AccessDenied"):
+            await kit.store.put("k", pieces(*[b"x" * MIB] * 40))
+        assert refused.is_set()
+        assert kit.left() == []
+
+
+class Cutting:
+    """Passes connections on to a server, and cuts some after so many bytes of an answer."""
+
+    def __init__(self, port, cuts):
+        self._port = port
+        self.cuts = cuts
+        self._passing = set()
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._pass, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        for task in self._passing:
+            task.cancel()
+        await asyncio.wait(self._passing)
+
+    async def _pass(self, reader, writer):
+        self._passing.add(asyncio.current_task())
+        there = await asyncio.open_connection("127.0.0.1", self._port)
+        asking = asyncio.create_task(self._copy(reader, there[1], None))
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await self._copy(there[0], writer, self.cuts.pop(0) if self.cuts else None)
+        finally:
+            asking.cancel()
+            for one in (writer, there[1]):
+                one.transport.abort()
+                with contextlib.suppress(ConnectionError):
+                    await one.wait_closed()
+            await asyncio.wait([asking])
+
+    async def _copy(self, reader, writer, limit):
+        while data := await reader.read(65536):
+            if limit is not None:
+                data = data[:limit]
+                limit -= len(data)
+            writer.write(data)
+            await writer.drain()
+            if limit == 0:
+                return
+
+
+async def test_a_read_that_breaks_off_goes_on_where_it_was(moto, tmp_path):
+    data = os.urandom(6 * MIB)
+    async with stores.bucket(moto, tmp_path) as kit:
+        await kit.store.put("k", pieces(data))
+        name = kit.store._bucket._name
+        port = int(moto.endpoint.rpartition(":")[2])
+        async with Cutting(port, [MIB + 700, 2 * MIB, 3000]) as between:
+            connection = Connection(f"http://127.0.0.1:{between.port}", access_key="any", secret_key="key")
+            store = S3Store(Bucket(connect(connection), name, stores.PREFIX), 900, NOBODY)
+            assert await read(store, "k") == data
+            assert between.cuts == []
+            between.cuts += [MIB, MIB]
+            assert await read(store, "k", start=5, stop=5 * MIB) == data[5 : 5 * MIB]
+            await store.close()
+
+
+async def test_an_object_that_changes_while_it_is_read(moto, tmp_path):
+    async with stores.bucket(moto, tmp_path) as kit:
+        await kit.store.put("k", pieces(b"x" * 4 * MIB))
+        port = int(moto.endpoint.rpartition(":")[2])
+        async with Cutting(port, [2 * MIB]) as between:
+            connection = Connection(f"http://127.0.0.1:{between.port}", access_key="any", secret_key="key")
+            store = S3Store(Bucket(connect(connection), kit.store._bucket._name, stores.PREFIX), 900, NOBODY)
+            reading = store.get("k")
+            await anext(reading)
+            await kit.store.put("k", pieces(b"y" * 4 * MIB))
+            with pytest.raises(ObjectMismatch, match="changed"):
+                async for _ in reading:
+                    pass
+            await store.close()
+
+
+class Asked:
+    """A store that answers as it is told."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+
+    def _next(self, how):
+        self.asked.append(how)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def probe(self):
+        return self._next("probe")
+
+    async def head(self, key):
+        return self._next("head")
+
+
+async def test_readiness_asks_again_until_it_is_answered():
+    able = Abilities("s3", conditional_put=True, checked_parts=False)
+    now = [0.0]
+    store = Asked(
+        StoreUnavailable("away"), StoreUnavailable("away"), able, ObjectMissing("probe"), StoreDenied("no"), None
+    )
+    readiness = Readiness(store, lambda: now[0])
+    await readiness.begin()
+    found = []
+    for _ in range(5):
+        found += [await readiness.look(), await readiness.look()]
+        now[0] += 5
+    assert found[2:] == [None, None, able, able, able, able, None, None]
+    assert store.asked == ["probe", "probe", "probe", "head", "head"]
+
+
+async def test_a_store_that_refuses_ends_the_start():
+    with pytest.raises(StoreDenied):
+        await Readiness(Asked(StoreDenied("no"))).begin()
+
+
+SETTINGS = {
+    "nothing more": ({}, "needs FLAREGATE_S3_BUCKET"),
+    "half a key": ({"S3_BUCKET": "b", "S3_ACCESS_KEY": "k"}, "FLAREGATE_S3_SECRET_KEY, or neither"),
+    "no URL": ({"S3_BUCKET": "b", "S3_ENDPOINT": "minio:9000"}, "FLAREGATE_S3_ENDPOINT: .*https?"),
+    "another store": ({"STORE": "folder", "S3_BUCKET": "b"}, "FLAREGATE_S3_BUCKET without FLAREGATE_STORE=s3"),
+    "no encryption": ({"S3_BUCKET": "b", "S3_KMS_KEY": "k"}, "FLAREGATE_S3_ENCRYPTION=aws:kms"),
+    "no addressing": ({"S3_BUCKET": "b", "S3_ADDRESSING": "dns"}, "FLAREGATE_S3_ADDRESSING: .*'path' or 'virtual'"),
+    "no file": ({"S3_BUCKET": "b", "S3_CA": "/no/such/file"}, "FLAREGATE_S3_CA: there is no file /no/such/file"),
+    "no such store": ({"STORE": "tape"}, "FLAREGATE_STORE: .*'folder' or 's3'"),
+}
+
+
+@pytest.mark.parametrize(("given", "told"), SETTINGS.values(), ids=SETTINGS)
+def test_settings_that_do_not_fit_together(given, told, monkeypatch):
+    for name, value in ({"STORE": "s3"} | given).items():
+        monkeypatch.setenv(f"FLAREGATE_{name}", value)
+    with pytest.raises(SettingsRefused, match=told):
+        load()
+
+
+def environment(home, server, bucket, **more):
+    given = {
+        "HOME": home,
+        "STORE": "s3",
+        "S3_BUCKET": bucket,
+        "S3_ENDPOINT": server if isinstance(server, str) else server.endpoint,
+        "S3_ACCESS_KEY": "any" if isinstance(server, str) else server.access_key,
+        "S3_SECRET_KEY": "key" if isinstance(server, str) else server.secret_key,
+        **more,
+    }
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FLAREGATE_")}
+    return clean | {f"FLAREGATE_{name}": str(value) for name, value in given.items()}
+
+
+def refused(home, server, bucket, **more):
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway"],
+        env=environment(home, server, bucket, **more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_start_without_its_bucket(moto, tmp_path):
+    told = refused(tmp_path / "home", moto, "no-such-bucket")
+    assert "the store cannot be used: s3:PutObject on s3://no-such-bucket/probes/" in told
+    assert "create the bucket, or correct FLAREGATE_S3_BUCKET" in told
+    assert "FLAREGATE_STORE=s3 needs FLAREGATE_S3_BUCKET" in refused(tmp_path / "home", moto, "")
+
+
+@pytest.mark.services
+def test_a_start_with_a_wrong_key(swift, tmp_path):
+    bucket = swift.bucket()
+    assert "SignatureDoesNotMatch" in refused(tmp_path / "home", swift, bucket, S3_SECRET_KEY="wrong")
+    told = refused(tmp_path / "home", swift, bucket, S3_ACCESS_KEY="test:nobody")
+    assert "FLAREGATE_S3_ACCESS_KEY" in told
+
+
+@contextlib.contextmanager
+def running(home, server, bucket):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway"], env=environment(home, server, bucket), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield process.stdout.readline().split()[-1]
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+        process.stdout.close()
+
+
+def ready(url):
+    try:
+        with urllib.request.urlopen(f"{url}/readyz") as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_a_gateway_on_a_bucket(moto, tmp_path):
+    with running(tmp_path / "home", moto, moto.bucket()) as url:
+        status, found = ready(url)
+        assert status == 200
+        assert found["store"] == {"kind": "s3", "conditional_put": True, "checked_parts": False}
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            urllib.request.urlopen(f"{url}/v1/objects/tenants/x?signature=0")
+        with raised.value as error:
+            assert error.code == 404
+    assert not (tmp_path / "home" / "store").exists()
+
+
+def test_a_gateway_whose_bucket_is_away(tmp_path):
+    (port,) = free_ports(1)
+    with running(tmp_path / "home", f"http://127.0.0.1:{port}", "bucket") as url:
+        status, found = ready(url)
+        assert (status, found["status"], found["store"]) == (503, "not ready", False)
