@@ -26,6 +26,7 @@ from typing import TypeVar
 
 import psutil
 
+from flaregate_wire.environment import DISTRIBUTIONS
 from gateway.launchers.base import (
     CannotSee,
     Capabilities,
@@ -45,7 +46,6 @@ _INHERITED = frozenset(
     {"PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
 )
 _INHERITED_PREFIXES = ("LC_", "SSL_", "XDG_CACHE_")
-_DISTRIBUTIONS = ("cloudpickle", "ray", "scikit-learn", "numpy", "scipy", "pandas", "polars", "pyarrow")
 _KEPT_SECONDS = 24 * 3600.0
 """How long the folder of an ended run is kept for who wants to read what it printed."""
 _MOST_PARKED = 3
@@ -91,7 +91,7 @@ class LocalLauncher:
 
     def environment(self) -> Mapping[str, str]:
         """Versions of this environment, in which the containers run too."""
-        installed = (name for name in _DISTRIBUTIONS if any(metadata.Distribution.discover(name=name)))
+        installed = (name for name in DISTRIBUTIONS if any(metadata.Distribution.discover(name=name)))
         return {"python": platform.python_version(), **{name: metadata.version(name) for name in installed}}
 
     def handle(self, attempt: str) -> Handle:
