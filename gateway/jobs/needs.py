@@ -62,7 +62,8 @@ def refer(connection: Connection, job: JobRecord, needs: Needs) -> None:
     missing |= dict.fromkeys(sorted(needs.blobs - known - {left.blob.sha256 for left in gone}), "is not staged")
     if missing:
         faults = tuple(Fault(pointer="", rule="blob", message=f"{name} {why}") for name, why in missing.items())
-        raise BlobMissing(f"{', '.join(missing)}: stage them with POST /v1/blobs first", faults)
+        told = ", ".join(fault.message for fault in faults)
+        raise BlobMissing(f"{told}; stage what is missing with POST /v1/blobs first", faults)
     rows = [{"job": job.id, "sha256": sha256, "tenant": job.tenant} for sha256 in sorted(known)]
     if rows:
         connection.execute(insert(t.job_blobs), rows)

@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from flaregate_wire.definitions import JobDefinition
+from gateway.jobs import admission, moves
+from gateway.jobs.errors import BlobMissing
 from gateway.jobs.policy import Policy
 from gateway.jobs.retention import Retention
 from tests import doubles
@@ -195,6 +198,29 @@ async def test_objects_that_no_row_names_go_when_they_are_old(gateway, definitio
     assert await keys(gateway) == sorted([*kept, "tenants/other/blobs/1"]), "another tenant's is not ours to remove"
     assert mine in kept
     assert (await gateway.service.retention.sweep()).found[-1].count == 1
+
+
+async def test_what_a_running_job_has_written_stays_however_old_it_is(gateway, definition):
+    job = await gateway.submit(definition)
+    key = await (await gateway.head(job)).write("artifacts/made", b"made")
+    late = datetime.now(UTC) + timedelta(days=99)
+    service = gateway.service
+    retention = Retention(gateway.repository, gateway.store, service.staging, service.cache, Policy(0), lambda: late)
+    assert not any(found.count for found in (await retention.sweep()).found)
+    assert await keys(gateway) == [key]
+
+
+async def test_an_artifact_that_goes_while_a_job_is_submitted_is_not_referred_to(gateway, definition):
+    left = await finished(gateway, definition, [("made", b"an array")])
+    given = definition["inputs"] | {"X": {"artifact": f"job:{left}/made"}}
+    asked = JobDefinition.model_validate(definition | {"inputs": given})
+    resolved, needs = await gateway.service.staging.resolve("default", asked)
+    assert (await gateway.http.delete(f"/v1/jobs/{left}")).status_code == 204
+    record = admission.admit(resolved, gateway.launcher.capabilities, "default", gateway.clock())
+    with pytest.raises(BlobMissing, match=f"job:{left}/made has been removed"):
+        await gateway.repository.create(moves.queued(record), b"{}", None, needs)
+    assert await gateway.repository.current(record.id) is None
+    assert await gateway.repository.blobs("default", [sha(b"an array")]) == {}
 
 
 async def test_a_job_that_is_deleted_by_hand_leaves_nothing(gateway, definition):
