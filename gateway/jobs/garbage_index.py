@@ -106,7 +106,7 @@ def _named(connection: Connection, keys: Collection[str]) -> frozenset[str]:
     """Keys that a row has, and those of jobs that may still write one: they run, or their events are being moved."""
     areas = {key: area for key in keys if (area := _area(key))}
     writes = set(_writes(connection, set(areas.values())))
-    found = set()
+    found = {key for key, area in areas.items() if area in writes}
     for table in (t.blobs, t.artifacts, t.segments, t.event_archives, t.cache_objects, t.uploads):
         for part in parts(set(keys) - found):
             found.update(connection.execute(select(table.c.key).where(table.c.key.in_(part))).scalars())
