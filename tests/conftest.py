@@ -54,8 +54,9 @@ def supervisor(job_id, index=0):
 class Gateway:
     """A gateway process of `flaregate up` on a home of its own."""
 
-    def __init__(self, home):
+    def __init__(self, home, settings):
         self.home = home
+        self.settings = settings
         self.port = 0
         self.process = None
 
@@ -63,6 +64,7 @@ class Gateway:
         environment = {**os.environ, "FLAREGATE_HOME": str(self.home), "FLAREGATE_PORT": str(self.port)}
         for name in ("FLAREGATE_URL", "FLAREGATE_TOKEN"):
             environment.pop(name, None)
+        environment.update(self.settings)
         log = (self.home.parent / f"{self.home.name}.log").open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gateway"], env=environment, stdout=subprocess.PIPE, stderr=log, text=True
@@ -91,9 +93,10 @@ class Gateway:
 
 
 @contextmanager
-def gateway_on(home):
+def gateway_on(home, **settings):
+    """`settings` are further variables of its environment."""
     home.mkdir(mode=0o700)
-    gateway = Gateway(home).start()
+    gateway = Gateway(home, settings).start()
     try:
         yield gateway
     finally:

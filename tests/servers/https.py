@@ -30,11 +30,13 @@ class Page:
 class Web:
     """The server; `pages` may change while it runs."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, name=NAME):
         self.pages = {}
         self.asked = []
+        self.name = name
         key, certificate = folder / "key.pem", folder / "certificate.pem"
-        make_certificate(NAME, key, certificate)
+        make_certificate(name, key, certificate)
+        self.certificate = certificate
         self.trust = ssl.create_default_context(cafile=certificate)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.web = self
@@ -44,7 +46,7 @@ class Web:
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._server.handle_error = lambda *_: None  # a client that does not like the certificate
         self.port = self._server.server_address[1]
-        self.host = f"{NAME}:{self.port}"
+        self.host = f"{name}:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
 
@@ -53,7 +55,7 @@ class Web:
 
     async def names(self, host, port):
         """What its name resolves to."""
-        assert host == NAME
+        assert host == self.name
         return ["127.0.0.1"]
 
     def close(self):
