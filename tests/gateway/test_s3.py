@@ -419,3 +419,18 @@ def test_a_gateway_whose_bucket_is_away(tmp_path):
     with running(tmp_path / "home", f"http://127.0.0.1:{port}", "bucket") as url:
         status, found = ready(url)
         assert (status, found["status"], found["store"]) == (503, "not ready", False)
+
+
+async def test_a_key_that_may_not_list_is_found_out_at_the_start(moto):
+    """AWS answers 403 to such a key for what is not there."""
+
+    def forbid(request, **_):
+        missing = request.method == "HEAD" and request.url.endswith("-missing")
+        return AWSResponse(request.url, 403, {}, _Raw(b"")) if missing else None
+
+    client = connect(stores.connection(moto))
+    client.meta.events.register("before-send.s3", forbid)
+    store = S3Store(Bucket(client, moto.bucket()), 900, NOBODY)
+    with pytest.raises(StoreDenied, match="s3:ListBucket on the bucket"):
+        await store.probe()
+    await store.close()

@@ -28,6 +28,7 @@ class NotOffered(StoreDenied):
 Meaning = tuple[type[StoreError], str]
 """The class, and what to do."""
 _ALLOW = "allow {action} on it to the gateway's key, in the bucket's and in the user's policy"
+_ALLOW_BOTH = "allow {action} on it, and s3:ListBucket on the bucket (else what is not there looks forbidden)"
 _CREATE = "create the bucket, or correct FLAREGATE_S3_BUCKET, FLAREGATE_S3_REGION or FLAREGATE_S3_ENDPOINT"
 _KEY = "correct FLAREGATE_S3_ACCESS_KEY (or what AWS's own configuration says)"
 _REGION = "set FLAREGATE_S3_REGION and FLAREGATE_S3_ENDPOINT to those of the bucket"
@@ -44,7 +45,8 @@ _TABLE: tuple[tuple[tuple[str, ...], type[StoreError], str], ...] = (
     (("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "InvalidPart"), ObjectMismatch, ""),
     (("NotImplemented", "501"), NotOffered, ""),
     (("NoSuchBucket", "InvalidBucketName"), StoreDenied, _CREATE),
-    (("AccessDenied", "AllAccessDisabled", "AccountProblem", "403"), StoreDenied, _ALLOW),
+    (("AccessDenied", "AllAccessDisabled", "AccountProblem"), StoreDenied, _ALLOW),
+    (("403",), StoreDenied, _ALLOW_BOTH),
     (("InvalidAccessKeyId", "NotSignedUp"), StoreDenied, _KEY),
     (("SignatureDoesNotMatch",), StoreDenied, _SECRET),
     (("ExpiredToken", "InvalidToken", "TokenRefreshRequired"), StoreDenied, _TOKEN),

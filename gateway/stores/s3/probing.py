@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from gateway.stores.base import Abilities, ObjectExists, StoreDenied, StoreError, StoreUnavailable
+from gateway.stores.base import Abilities, ObjectExists, ObjectMissing, StoreDenied, StoreError, StoreUnavailable
 from gateway.stores.s3.bucket import Bucket
 
 FOLDER = "probes/"
@@ -27,6 +27,8 @@ async def probe(bucket: Bucket, sealed: dict[str, str]) -> Abilities:
     await put()
     try:
         await bucket.call("head_object", key)
+        with suppress(ObjectMissing):
+            await bucket.call("head_object", f"{key}-missing")
         await bucket.page(FOLDER, None)
         first = await _refuses_second(put)
         whole = await _checks(put)
