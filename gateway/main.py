@@ -8,9 +8,9 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -38,6 +38,9 @@ from gateway.stores.folder import FolderStore
 from gateway.stores.references import FindsFiles
 from gateway.stores.signing import UrlSigner
 from gateway.stores.web import WebFiles
+
+if TYPE_CHECKING:
+    from gateway.stores.s3 import Connection
 
 log = logging.getLogger("gateway")
 USAGE = 2
@@ -119,10 +122,18 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None
 
 def _bucket(settings: Settings, claim: Callable[[str], AbstractAsyncContextManager[None]]) -> Store:
     """The store in a bucket."""
-    from gateway.stores.s3 import Bucket, Connection, S3Store, Seal, connect  # noqa: PLC0415 - boto3 takes half a second
+    from gateway.stores.s3 import Bucket, S3Store, Seal, connect  # noqa: PLC0415 - boto3 takes half a second
+
+    bucket = Bucket(connect(_connection(settings)), str(settings.s3_bucket), settings.s3_prefix)
+    return S3Store(bucket, settings.url_age, claim, Seal(settings.s3_encryption, settings.s3_kms_key))
+
+
+def _connection(settings: Settings) -> "Connection":
+    """To the service that has the store's bucket."""
+    from gateway.stores.s3 import Connection  # noqa: PLC0415 - boto3 takes half a second
 
     secret = settings.s3_secret_key
-    connection = Connection(
+    return Connection(
         endpoint=settings.s3_endpoint,
         region=settings.s3_region,
         addressing=settings.s3_addressing,
@@ -130,8 +141,6 @@ def _bucket(settings: Settings, claim: Callable[[str], AbstractAsyncContextManag
         secret_key=secret.get_secret_value() if secret else None,
         ca=settings.s3_ca,
     )
-    bucket = Bucket(connect(connection), str(settings.s3_bucket), settings.s3_prefix)
-    return S3Store(bucket, settings.url_age, claim, Seal(settings.s3_encryption, settings.s3_kms_key))
 
 
 def _places(settings: Settings) -> Places:
@@ -140,13 +149,13 @@ def _places(settings: Settings) -> Places:
     if settings.references:
         from gateway.stores.s3 import BucketFiles, Connection, connect  # noqa: PLC0415 - boto3 takes half a second
 
-        secret = settings.references_secret_key
-        connection = Connection(
-            endpoint=settings.references_endpoint,
-            region=settings.references_region,
-            access_key=settings.references_access_key,
-            secret_key=secret.get_secret_value() if secret else None,
-        )
+        elsewhere, secret = settings.references_endpoint, settings.references_secret_key
+        connection = _connection(settings) if elsewhere is None else Connection(endpoint=elsewhere)
+        if settings.references_region is not None:
+            connection = replace(connection, region=settings.references_region)
+        if settings.references_access_key is not None and secret is not None:
+            key = settings.references_access_key
+            connection = replace(connection, access_key=key, secret_key=secret.get_secret_value())
         stores["s3"] = BucketFiles(connect(connection), settings.url_age)
     return Places(stores, settings.references)
 

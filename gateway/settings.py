@@ -88,9 +88,17 @@ class Settings(BaseSettings):
         description="Files that jobs may read as s3:// references, with the gateway's key, by tenant (`*`: all); JSON: "
         '`{"*": ["s3://bucket/folder/"]}`.',
     )
-    references_endpoint: str | None = Field(default=None, description="S3 service of these files.")
-    references_region: str | None = Field(default=None, description="Its region.")
-    references_access_key: str | None = Field(default=None, description="The key that reads these files.")
+    references_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#]+/?$",
+        description="URL of the S3 service of these files; without it the store's, or AWS.",
+    )
+    references_region: str | None = Field(default=None, description="Region of these buckets; without it the store's.")
+    references_access_key: str | None = Field(
+        default=None,
+        description="Id of the key that reads these files; without it the store's, or with an endpoint of their own "
+        "AWS's own chain.",
+    )
     references_secret_key: SecretStr | None = Field(default=None, description="Its secret.")
     reference_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -133,14 +141,21 @@ class Settings(BaseSettings):
     ending: float = Field(default=8, gt=0, description="Embedded: seconds to end its jobs before they are forced.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
 
-    @field_validator("references")
-    @classmethod
-    def _whole_folders(cls, given: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        for place in (one for places in given.values() for one in places):
+    @model_validator(mode="after")
+    def _folders_of_references(self) -> Self:
+        own = f"s3://{self.s3_bucket}/{self.s3_prefix.strip('/')}".rstrip("/") + "/"
+        kept_there = self.s3_bucket and self.references_endpoint in (None, self.s3_endpoint)
+        for place in (one for places in self.references.values() for one in places):
             if not place.startswith("s3://") or not place.endswith("/"):
-                msg = f"{place!r} is no folder; write s3://bucket/ or s3://bucket/folder/"
+                msg = f"FLAREGATE_REFERENCES: {place!r} is no folder; write s3://bucket/ or s3://bucket/folder/"
                 raise ValueError(msg)
-        return given
+            if kept_there and (place.startswith(own) or own.startswith(place)):
+                msg = f"FLAREGATE_REFERENCES: {place!r} has what this gateway keeps of all tenants; name other folders"
+                raise ValueError(msg)
+        if (self.references_access_key is None) != (self.references_secret_key is None):
+            msg = "set both, FLAREGATE_REFERENCES_ACCESS_KEY and FLAREGATE_REFERENCES_SECRET_KEY"
+            raise ValueError(msg)
+        return self
 
     @field_validator("reference_hosts", "allowed_hosts", mode="before")
     @classmethod

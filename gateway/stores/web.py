@@ -44,7 +44,7 @@ class WebFiles:
             trust: Whose certificates are believed; by default those of the usual authorities.
             names: What gives the addresses of a host.
         """
-        self._hosts = tuple(hosts)
+        self._hosts = tuple(host.lower() for host in hosts)
         self._trust = trust
         self._resolve = names
 

@@ -108,6 +108,18 @@ def test_the_cache_knows_the_same_file_and_not_another(gateway, web):
     )
 
 
+def test_a_file_that_changes_after_the_gateway_has_seen_it_ends_the_job(gateway, web):
+    web.pages["/moving.csv"] = Page(TABLE.to_csv(index=False).encode(), etags=['"1"'], etag='"2"')
+    pipe = fg.Pipeline("one")
+    pipe.node("lr", LogisticRegression())
+    X = fg.ref(web.url("/moving.csv"), columns=NAMES)
+    with gateway.client() as client:
+        job = client.submit(pipe, X=X, y=TABLE["target"])
+        view = job.wait(60)
+        assert (view.state, view.reason) == ("failed", "stage_in_failed")
+        assert "/moving.csv has changed since the job began" in view.message
+
+
 def test_a_missing_file_ends_the_job_with_what_the_store_said(gateway, bucket):
     pipe = fg.Pipeline("one")
     pipe.node("lr", LogisticRegression())

@@ -35,6 +35,10 @@ def job(state=State.RUNNING, **more):
     return JobRecord("job-1", "default", "digits", Action.SEARCH, "default", labels, state, NOW, NOW, CLUSTER, **given)
 
 
+def waiting(references, **more):
+    return job(State.QUEUED, attempts=0, started=None, references=references, **more)
+
+
 def attempt(**more):
     given = {"launched": NOW, "renewed": NOW, "boots": {0: "b"}} | more
     return AttemptRecord("job-1-1", "default", "job-1", 1, NOW, **given)
@@ -75,6 +79,12 @@ def is_(expected):
             0,
             closes(State.CANCELLED),
         ),
+        # what it refers to is looked at first
+        (waiting({"s3://b/x.csv": None}), None, None, 0, is_(d.Resolve())),
+        (waiting({"s3://b/x.csv": (), "s3://b/y.csv": None}), None, None, 119, is_(d.Resolve())),
+        (waiting({"s3://b/x.csv": None}), None, None, 120, closes(State.FAILED)),
+        (waiting({"s3://b/x.csv": None}, wish=Reason.CANCELLED_BY_USER), None, None, 0, closes(State.CANCELLED)),
+        (waiting({"s3://b/x.csv": ()}), None, None, 500, is_(d.Begin())),
         (job(State.LAUNCHING), attempt(launched=None, boots={}), None, 0, is_(d.Launch())),
         (job(State.LAUNCHING), attempt(boots={}), RUNNING, 119, is_(d.Wait())),
         (job(State.LAUNCHING), attempt(boots={}), RUNNING, 120, ruled(Reason.LAUNCH_TIMEOUT)),

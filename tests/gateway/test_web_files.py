@@ -124,7 +124,7 @@ async def test_a_name_that_nobody_has(number, kind):
 
 
 def test_faults_are_told_at_submission_without_asking_anyone():
-    files = WebFiles(["inside.example:8443"])
+    files = WebFiles(["Inside.example:8443"])
     assert files.fault("https://inside.example:8443/a.csv") is None
     assert files.fault("https://anyone.example/a.csv") is None
     assert "FLAREGATE_REFERENCE_HOSTS=inside.example:9443" in files.fault("https://inside.example:9443/a.csv")

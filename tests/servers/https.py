@@ -25,6 +25,8 @@ class Page:
     ranges: bool = True
     cuts: list[int] = field(default_factory=list)
     """After how many bytes the next answers are cut off."""
+    etags: list[str] = field(default_factory=list)
+    """Of the next answers, before `etag`."""
 
 
 class Web:
@@ -81,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {
             "Content-Range": f"bytes {begin}-{end - 1}/{len(page.data)}" if partial else None,
             "Location": page.location,
-            "ETag": page.etag,
+            "ETag": page.etags.pop(0) if page.etags else page.etag,
             "Content-Length": str(len(body)),
         }
         self.send_response(206 if partial else page.status)
