@@ -58,6 +58,7 @@ class Reason(StrEnum):
     HEAD_LOST = "head_lost"
     WORKERS_NOT_JOINED = "workers_not_joined"
     LAUNCH_TIMEOUT = "launch_timeout"
+    IMAGE_PULL_FAILED = "image_pull_failed"
     STAGE_IN_FAILED = "stage_in_failed"
     COMMIT_FAILED = "commit_failed"
     ENVIRONMENT_MISMATCH = "environment_mismatch"
@@ -67,7 +68,15 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
 
 
-RETRIED = frozenset({Reason.HEAD_LOST, Reason.WORKERS_NOT_JOINED, Reason.LAUNCH_TIMEOUT, Reason.PLATFORM_ERROR})
+RETRIED = frozenset(
+    {
+        Reason.HEAD_LOST,
+        Reason.WORKERS_NOT_JOINED,
+        Reason.LAUNCH_TIMEOUT,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.PLATFORM_ERROR,
+    }
+)
 """Reasons after which a new attempt is made while `limits.retries` allows."""
 
 HINTS: dict[Reason, str] = {
@@ -77,6 +86,7 @@ HINTS: dict[Reason, str] = {
     Reason.HEAD_LOST: "the head's process ended without a word; submit again, or allow retries with limits.retries",
     Reason.WORKERS_NOT_JOINED: "fewer workers than min_workers joined in time; lower min_workers or submit again",
     Reason.LAUNCH_TIMEOUT: "the platform accepted the launch and the head never reported; see the gateway's log",
+    Reason.IMAGE_PULL_FAILED: "the platform could not fetch the worker's image; see the message and its registry",
     Reason.STAGE_IN_FAILED: "an input could not be read or was not what its digest says; stage it again",
     Reason.COMMIT_FAILED: "the results could not be written to the store; see the last log lines",
     Reason.ENVIRONMENT_MISMATCH: "a node's module is missing from the worker's environment",

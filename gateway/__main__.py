@@ -4,9 +4,9 @@ import asyncio
 import os
 import sys
 
-from gateway.home import Home
-from gateway.launchers.local import LocalLauncher
-from gateway.settings import SettingsRefused, inherited, load
+from gateway.launchers.base import CannotSee, LaunchRefused
+from gateway.platforms import launcher as platform
+from gateway.settings import SettingsRefused, load
 
 USAGE = 2
 
@@ -16,12 +16,10 @@ def run() -> int:
     os.umask(0o077)
     try:
         settings = load()
-    except SettingsRefused as refused:
+        launcher = platform(settings)
+    except (SettingsRefused, LaunchRefused, CannotSee) as refused:
         sys.stderr.write(f"{refused}\n")
         return USAGE
-    launcher = LocalLauncher(Home(settings.home).path, inherited())
-    if settings.spare:
-        launcher.spare(f"http://{settings.host}", settings.spare)
     from gateway.main import main  # noqa: PLC0415 - takes as long as it takes a head to start
 
     try:

@@ -31,8 +31,7 @@ from gateway.jobs.references import Places
 from gateway.jobs.repository import SqlRepository
 from gateway.jobs.service import Service, Times
 from gateway.launchers.base import Launcher
-from gateway.launchers.local import LocalLauncher
-from gateway.settings import Settings, inherited
+from gateway.settings import Settings
 from gateway.stores.base import Store, StoreError
 from gateway.stores.folder import FolderStore
 from gateway.stores.references import FindsFiles
@@ -65,15 +64,14 @@ class Gateway:
     app: FastAPI
 
 
-def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None = None) -> Gateway:
-    """Build every part and hand each what it needs; without a launcher, the one that the settings name."""
+def assemble(settings: Settings, home: Home, url: str, launcher: Launcher) -> Gateway:
+    """Build every part and hand each what it needs."""
 
     def clock() -> datetime:
         return datetime.now(UTC)
 
     secret = settings.secret.get_secret_value().encode() if settings.secret else home.secret()
     signer = UrlSigner(secret, url, settings.url_age, clock)
-    launcher = launcher or LocalLauncher(home.path, inherited(), clock=clock)
     repository = SqlRepository(settings.database, home.name(), settings.hold)
     served = FolderStore(home.path / "store", signer.sign) if settings.store == "folder" else None
     store: Store = served or _bucket(settings, repository.claims.hold)
@@ -89,7 +87,8 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher | None
         settings.gc_interval,
     )
     service = Service(repository, store, launcher, keys, times, policy, clock, direct=served is None)
-    rules = Rules(settings.launch_timeout, settings.grace, settings.linger, lease, clock())
+    linger = launcher.capabilities.linger if settings.linger is None else settings.linger
+    rules = Rules(settings.launch_timeout, settings.grace, linger, lease, clock())
     cadence = Cadence(settings.tick, settings.reap_interval)
     reconciler = Reconciler(repository, launcher, keys, service, rules, cadence, url, clock)
     service.stirred = reconciler.nudge

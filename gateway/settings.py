@@ -29,7 +29,51 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Further names in the Host header to answer to, separated by commas."
     )
-    launcher: Literal["local"] = Field(default="local", description="Where containers run.")
+    launcher: Literal["local", "container", "code_engine"] = Field(
+        default="local",
+        description="Where containers run: `local`, processes of this machine; `container`, containers of Docker or "
+        "Podman; `code_engine`, job runs of IBM Cloud Code Engine.",
+    )
+    gateway: str = Field(
+        default="main",
+        pattern=r"^[a-z0-9]{1,12}$",
+        description="Whose runs these are on the platform: another gateway there has another name, replicas the same.",
+    )
+    platform_lease: float = Field(
+        default=600, ge=30, description="Remote platforms: seconds without an answer after which a container ends."
+    )
+    worker_environment: dict[str, str] = Field(
+        default={},
+        description="Remote platforms: what the worker's image has, as its label `io.flaregate.environment` says.",
+    )
+    container_socket: str = Field(
+        default="unix:///var/run/docker.sock", description="Container: where the Docker Engine API is served."
+    )
+    container_image: str | None = Field(default=None, description="Container: the worker's image.")
+    container_connect: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Container: containers that join each run's network, so that runs reach them: the gateway's own, "
+        "the store's; separated by commas.",
+    )
+    container_hosts: dict[str, str] = Field(
+        default={}, description='Container: further names in the containers; JSON: `{"gateway.example": "10.0.0.7"}`.'
+    )
+    container_ca: Path | None = Field(
+        default=None, description="Container: PEM file on the containers' machine by which they know the gateway's TLS."
+    )
+    code_engine_project: str | None = Field(default=None, description="Code Engine: id of the project.")
+    code_engine_region: str = Field(default="us-south", description="Code Engine: its region.")
+    code_engine_job: str = Field(
+        default="flaregate-worker", description="Code Engine: the job with the worker's image; runs are made of it."
+    )
+    code_engine_key: SecretStr | None = Field(
+        default=None, description="Code Engine: an API key; without it the gateway's own identity in the project."
+    )
+    code_engine_url: str | None = Field(default=None, description="Code Engine: the API, where it is not the region's.")
+    code_engine_iam_url: str | None = Field(default=None, description="Code Engine: IAM, where it is not IBM's.")
+    code_engine_peer_tcp: bool = Field(
+        default=True, description="Code Engine: whether instances of a project reach each other; `flaregate doctor`."
+    )
     store: Literal["folder", "s3"] = Field(
         default="folder", description="Where objects are kept: `folder`, in the home folder; `s3`, in a bucket."
     )
@@ -130,7 +174,12 @@ class Settings(BaseSettings):
     launch_timeout: float = Field(default=120, gt=0, description="Seconds in which a launched head has to report.")
     join_timeout: float = Field(default=60, gt=0, description="Seconds that workers have to join the head.")
     grace: float = Field(default=5, ge=0, description="Seconds between asking containers to end and ending them.")
-    linger: float = Field(default=0.5, ge=0, description="Seconds that a head has to end itself after its commit.")
+    linger: float | None = Field(
+        default=None,
+        ge=0,
+        description="Seconds that containers have to end themselves after the commit; none: as long "
+        "as the launcher's platform takes.",
+    )
     spare: float = Field(
         default=0,
         ge=0,
@@ -157,7 +206,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return self
 
-    @field_validator("reference_hosts", "allowed_hosts", mode="before")
+    @field_validator("reference_hosts", "allowed_hosts", "container_connect", mode="before")
     @classmethod
     def _split(cls, given: Any) -> Any:
         return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
@@ -176,6 +225,16 @@ class Settings(BaseSettings):
             raise ValueError("FLAREGATE_S3_KMS_KEY is for FLAREGATE_S3_ENCRYPTION=aws:kms: set that too")
         if self.s3_ca is not None and not self.s3_ca.is_file():
             raise ValueError(f"FLAREGATE_S3_CA: there is no file {self.s3_ca}")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_launcher(self) -> Self:
+        needed = {"container": ("container_image",), "code_engine": ("code_engine_project",)}
+        for name in needed.get(self.launcher, ()):
+            if not getattr(self, name):
+                raise ValueError(f"FLAREGATE_LAUNCHER={self.launcher} needs FLAREGATE_{name.upper()}")
+        if self.spare and self.launcher != "local":
+            raise ValueError("FLAREGATE_SPARE is for FLAREGATE_LAUNCHER=local: elsewhere a head that waits is paid for")
         return self
 
     @property

@@ -5,12 +5,14 @@ from datetime import datetime, timedelta
 
 from flaregate_wire.states import Reason, State
 from gateway.jobs.records import AttemptRecord, JobRecord, Verdict
-from gateway.launchers.base import Phase, Sighting
+from gateway.launchers.base import Phase, Sighting, Trouble
 
 FORCE_AGAIN = 5.0
 """Seconds after which a forced stop that had no effect is repeated."""
 UNREAD = "references_unread"
 """The condition of a job whose references could not be looked at yet."""
+UNLISTED = 30.0
+"""Seconds after a launch in which a platform may not show the run yet."""
 SILENT_LEASES = 2
 """A container ends itself after one lease without an answer; a head that is said to run after two of them is stuck."""
 
@@ -115,12 +117,9 @@ def _unwanted(job: JobRecord, now: datetime) -> Verdict | None:
 def _lost(attempt: AttemptRecord, sighting: Sighting | None, now: datetime, rules: Rules) -> Verdict | None:
     """Only a positive sighting of the end or a visible deadline ends an attempt."""
     if attempt.launched is not None and sighting is not None:
-        head = sighting.head
-        if head is None or head.phase is Phase.ENDED:
-            code = "" if head is None or head.exit_code is None else f" with exit code {head.exit_code}"
-            return Verdict(
-                State.FAILED, now, Reason.HEAD_LOST, f"the head's process ended{code} before it had committed"
-            )
+        seen = _sighted(attempt, sighting, now)
+        if seen is not None:
+            return seen
     if 0 not in attempt.boots:
         if now >= (attempt.launched or attempt.created) + timedelta(seconds=rules.launch_timeout):
             message = f"the head did not report in {rules.launch_timeout:g} seconds"
@@ -131,6 +130,27 @@ def _lost(attempt: AttemptRecord, sighting: Sighting | None, now: datetime, rule
         message = f"the head has been silent for {silence.total_seconds():.0f} seconds"
         return Verdict(State.FAILED, now, Reason.HEAD_LOST, message)
     return None
+
+
+def _sighted(attempt: AttemptRecord, sighting: Sighting, now: datetime) -> Verdict | None:
+    """What the platform's word on the head means. A run that was just launched may not be listed yet."""
+    head = sighting.head
+    if head is None:
+        new = attempt.launched is not None and now < attempt.launched + timedelta(seconds=UNLISTED)
+        if new and 0 not in attempt.boots:
+            return None
+        return Verdict(State.FAILED, now, Reason.HEAD_LOST, "the head is gone, and had not committed")
+    story = f" ({head.story})" if head.story else ""
+    if head.trouble is Trouble.IMAGE_PULL:
+        return Verdict(State.FAILED, now, Reason.IMAGE_PULL_FAILED, f"the image cannot be pulled{story}")
+    if head.phase is not Phase.ENDED:
+        return None
+    if head.trouble is Trouble.OUT_OF_MEMORY:
+        return Verdict(State.FAILED, now, Reason.OOM_KILLED, f"the head ran out of memory{story}")
+    code = "" if head.exit_code is None else f" with exit code {head.exit_code}"
+    return Verdict(
+        State.FAILED, now, Reason.HEAD_LOST, f"the head's process ended{code} before it had committed{story}"
+    )
 
 
 def _end(attempt: AttemptRecord, verdict: Verdict, sighting: Sighting | None, now: datetime, rules: Rules) -> Action:

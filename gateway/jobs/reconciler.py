@@ -277,10 +277,10 @@ class Reconciler:
                 lease = self._rules.lease
                 self._seen.pop(attempt.id, None)
                 self._acted.pop(attempt.id, None)
-                return (
-                    await self._change(record.id, _last(lambda job, last: moves.leave(job, last, now, lease=lease)))
-                    is not None
-                )
+                how = _last(lambda job, last: moves.leave(job, last, now, lease=lease))
+                left = await self._change(record.id, how) is not None
+                await self._forget(self._launcher.handle(attempt.id))
+                return left
             case _:
                 return False
 
@@ -328,7 +328,20 @@ class Reconciler:
 
     async def _end_orphans(self) -> None:
         for handle in await self._launcher.list():
-            attempt = await self._repository.attempt(handle.attempt)
-            if attempt is None or attempt.gone is not None:
+            if await self._ownerless(handle):
                 log.warning("%s has no owner; it is ended", handle.name)
                 await self._launcher.stop(handle, force=True)
+        for handle in await self._launcher.kept():
+            if await self._ownerless(handle):
+                await self._forget(handle)
+
+    async def _ownerless(self, handle: Handle) -> bool:
+        attempt = await self._repository.attempt(handle.attempt)
+        return attempt is None or attempt.gone is not None
+
+    async def _forget(self, handle: Handle) -> None:
+        """Let the platform forget an ended run; where that fails, the next search for runs without an owner does it."""
+        try:
+            await self._launcher.forget(handle)
+        except CannotSee as error:
+            log.info("%s is not forgotten yet: %s", handle.name, error)

@@ -11,7 +11,8 @@ from gateway.launchers.base import Capabilities
 
 HEAD_CPUS = 8.0
 """vCPU of a container where the user does not say."""
-MEMORY_PER_CPU = 2_000_000_000
+GB = 1_000_000_000
+MEMORY_PER_CPU = 2 * GB
 TASKS_PER_CPU = 25
 """Fewer tasks than this for each vCPU of the head: joining workers would cost more than they bring."""
 
@@ -22,6 +23,7 @@ def choose(resources: Resources, counts: Counts, capabilities: Capabilities) -> 
     workers, why = _workers(resources, counts, capabilities, cpus)
     share = capabilities.max_memory // (1 + workers)
     memory = resources.memory or int(min(MEMORY_PER_CPU * max(1.0, cpus), share))
+    cpus, memory = _size(cpus, memory, capabilities)
     cluster = Cluster(
         topology="cluster" if workers or resources.topology == "cluster" else "single",
         workers=workers,
@@ -35,6 +37,22 @@ def choose(resources: Resources, counts: Counts, capabilities: Capabilities) -> 
     if faults:
         raise InvalidDefinition("; ".join(fault.message for fault in faults), tuple(faults))
     return cluster
+
+
+def _size(cpus: float, memory: int, capabilities: Capabilities) -> tuple[float, int]:
+    """The smallest size of the platform's that has what is wanted. Raises InvalidDefinition where there is none."""
+    if not capabilities.sizes:
+        return cpus, memory
+    fitting = [size for size in capabilities.sizes if size[0] >= cpus and size[1] >= memory]
+    if not fitting:
+        most = max(capabilities.sizes)
+        message = (
+            f"a container of {cpus:g} vCPU and {memory / GB:g} GB is larger than any of {capabilities.name!r}; "
+            f"the largest is {most[0]:g} vCPU and {most[1] / GB:g} GB"
+        )
+        pointer = "/resources/cpus" if cpus > most[0] else "/resources/memory"
+        raise InvalidDefinition(message, (Fault(pointer=pointer, rule="no_size", message=message),))
+    return min(fitting)
 
 
 def _workers(resources: Resources, counts: Counts, capabilities: Capabilities, cpus: float) -> tuple[int, str]:

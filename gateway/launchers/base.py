@@ -141,6 +141,8 @@ class Capabilities:
     """The (vCPU, bytes of memory) that a container may have, smallest first; empty: any."""
     max_seconds: float | None = None
     """How long a run may last at most."""
+    linger: float = 0.5
+    """Seconds that the containers of a job that has committed have to end by themselves, before they are ended."""
     private_network: bool = True
     """Whether nobody else can listen between the containers of a run; else Ray speaks TLS."""
     quota: Quota = Quota()

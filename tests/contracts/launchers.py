@@ -58,6 +58,29 @@ class ContainerPlatform:
             hidden.rename(self.podman.socket)
 
 
+@dataclass
+class CodeEnginePlatform:
+    """Job runs of the simulator."""
+
+    simulator: object
+    patience: float = 20.0
+    cluster: Cluster = SMALL.model_copy(update={"memory": 4_000_000_000, "cpus": 1.0})
+
+    def launcher(self, program):
+        from gateway.launchers.code_engine import CodeEngineLauncher
+
+        self.simulator.program(program)
+        return CodeEngineLauncher(self.simulator.settings())
+
+    @contextlib.contextmanager
+    def blind(self):
+        self.simulator.faults.left["broken"] = 10**9
+        try:
+            yield
+        finally:
+            self.simulator.faults.left["broken"] = 0
+
+
 def order(attempt=None, workers=1, **changes):
     given = {
         "job": "j1",

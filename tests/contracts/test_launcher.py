@@ -8,7 +8,8 @@ import warnings
 import pytest
 
 from gateway.launchers.conformance import SLEEPS, LauncherConformance
-from tests.contracts.launchers import ContainerPlatform, LocalPlatform
+from tests.contracts.launchers import CodeEnginePlatform, ContainerPlatform, LocalPlatform
+from tests.servers.code_engine import code_engine
 from tests.servers.podman import BARE, Podman
 
 
@@ -43,3 +44,10 @@ class TestContainer(LauncherConformance):
         with warnings.catch_warnings(action="ignore", category=ResourceWarning):
             gc.collect()  # docker-py leaves the socket open when it cannot connect
         podman.remove(f"io.flaregate.gateway={gateway}")
+
+
+class TestCodeEngine(LauncherConformance):
+    @pytest.fixture
+    def platform(self, tmp_path):
+        with code_engine(tmp_path / "instances") as simulator:
+            yield CodeEnginePlatform(simulator)

@@ -18,7 +18,7 @@ from gateway.jobs import decisions as d
 from gateway.jobs import intake, moves
 from gateway.jobs.errors import Refusal
 from gateway.jobs.records import AttemptRecord, Instance, JobRecord, Verdict
-from gateway.launchers.base import InstanceSighting, Phase, Sighting
+from gateway.launchers.base import InstanceSighting, Phase, Sighting, Trouble
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RULES = d.Rules(launch_timeout=120, grace=5, linger=0.5, lease=60, since=NOW)
@@ -46,6 +46,10 @@ def attempt(**more):
 
 def seen(head=Phase.RUNNING, worker=Phase.RUNNING, code=None):
     return Sighting((InstanceSighting(0, head, exit_code=code), InstanceSighting(1, worker)))
+
+
+def troubled(phase, trouble):
+    return Sighting((InstanceSighting(0, phase, trouble=trouble, story="the platform's words"),))
 
 
 RUNNING, ENDED = seen(), seen(Phase.ENDED, Phase.ENDED, 137)
@@ -102,6 +106,17 @@ def is_(expected):
         (job(), attempt(), ENDED, 1, ruled(Reason.HEAD_LOST)),
         (job(), attempt(), Sighting(), 1, ruled(Reason.HEAD_LOST)),
         (job(), attempt(), seen(worker=Phase.ENDED), 1, is_(d.Wait())),
+        (job(State.LAUNCHING), attempt(boots={}), Sighting(), 29, is_(d.Wait())),  # it may not be listed yet
+        (job(State.LAUNCHING), attempt(boots={}), Sighting(), 30, ruled(Reason.HEAD_LOST)),
+        (
+            job(State.LAUNCHING),
+            attempt(boots={}),
+            troubled(Phase.PENDING, Trouble.IMAGE_PULL),
+            1,
+            ruled(Reason.IMAGE_PULL_FAILED),
+        ),
+        (job(), attempt(), troubled(Phase.ENDED, Trouble.OUT_OF_MEMORY), 1, ruled(Reason.OOM_KILLED)),
+        (job(), attempt(), troubled(Phase.ENDED, Trouble.OUT_OF_DISK), 1, ruled(Reason.HEAD_LOST)),
         (job(State.LAUNCHING), attempt(launched=None, boots={}), Sighting(), 1, is_(d.Launch())),
         # time and wishes
         (job(), attempt(renewed=after(3600)), RUNNING, 3600, ruled(Reason.TIMEOUT)),

@@ -110,9 +110,9 @@ def test_the_process_has_neither_the_sdk_nor_what_unpickles_or_runs(tmp_path):
         "import sys, gateway.main as m; from gateway.settings import Settings; from gateway.home import Home;"
         "from pathlib import Path;"
         f"home = Path({str(tmp_path / 'home')!r}); s = Settings(home=home);"
-        "g = m.assemble(s, Home(home), 'http://127.0.0.1:1');"
+        "from gateway.platforms import launcher; g = m.assemble(s, Home(home), 'http://127.0.0.1:1', launcher(s));"
         "from gateway.jobs.admission import catalogue; catalogue(); g.repository.close();"
-        "print([n for n in ('flaregate', 'cloudpickle', 'joblib', 'ray', 'sklearn', 'numpy', 'boto3') if n in sys.modules])"
+        "print([n for n in ('flaregate', 'cloudpickle', 'joblib', 'ray', 'sklearn', 'numpy', 'boto3', 'docker') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,59 @@
+"""The one place that names concrete launchers: makes the one that is set, and loads its SDK only then."""
+
+from gateway.home import Home
+from gateway.launchers.base import Launcher
+from gateway.launchers.local import LocalLauncher
+from gateway.settings import Settings, inherited
+
+
+def launcher(settings: Settings) -> Launcher:
+    """The launcher. Raises LaunchRefused or CannotSee where its platform cannot be used."""
+    match settings.launcher:
+        case "local":
+            return _local(settings)
+        case "container":
+            return _container(settings)
+        case "code_engine":
+            return _code_engine(settings)
+
+
+def _local(settings: Settings) -> LocalLauncher:
+    local = LocalLauncher(Home(settings.home).path, inherited())
+    if settings.spare:
+        local.spare(f"http://{settings.host}", settings.spare)
+    return local
+
+
+def _container(settings: Settings) -> Launcher:
+    from gateway.launchers.container import ContainerLauncher, ContainerSettings  # noqa: PLC0415
+
+    return ContainerLauncher(
+        ContainerSettings(
+            socket=settings.container_socket,
+            image=str(settings.container_image),
+            gateway=settings.gateway,
+            connect=settings.container_connect,
+            hosts=settings.container_hosts,
+            ca_bundle=settings.container_ca,
+        )
+    )
+
+
+def _code_engine(settings: Settings) -> Launcher:
+    from gateway.launchers.code_engine import CodeEngineLauncher, CodeEngineSettings  # noqa: PLC0415
+
+    key = settings.code_engine_key
+    return CodeEngineLauncher(
+        CodeEngineSettings(
+            project=str(settings.code_engine_project),
+            region=settings.code_engine_region,
+            gateway=settings.gateway,
+            job=settings.code_engine_job,
+            key=key.get_secret_value() if key else None,
+            url=settings.code_engine_url,
+            iam_url=settings.code_engine_iam_url,
+            peer_tcp=settings.code_engine_peer_tcp,
+            lease=settings.platform_lease,
+            environment=settings.worker_environment,
+        )
+    )
