@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,6 +26,8 @@ AGAIN = timedelta(seconds=2)
 """Between looks, until the deadline of the launch."""
 SECONDS = 60.0
 """For all references of a job."""
+AT_ONCE = 8
+"""Jobs of one tenant: slow servers of one keep nobody else waiting."""
 EVERYONE = "*"
 
 
@@ -60,6 +63,7 @@ class References:
         self._now = clock
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, datetime] = {}
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
     def check(self, tenant: str, definition: JobDefinition) -> None:
         """Raise InvalidDefinition for each reference that this tenant may not name. Nothing remote."""
@@ -89,11 +93,24 @@ class References:
             return
         task = asyncio.create_task(self._look(record))
         self._looks[record.id] = task
-        task.add_done_callback(lambda _: self._looks.pop(record.id, None))
+        task.add_done_callback(lambda _: self._looked(record.id))
+
+    def _looked(self, job: str) -> None:
+        del self._looks[job]
+        self._stir(job)
 
     async def _look(self, record: JobRecord) -> None:
+        self._not_before.pop(record.id, None)
         try:
-            found = await self._found(record)
+            await self._settle(record)
+        except Exception:  # the deadline ends the job, and the others go on
+            log.exception("the references of %s could not be looked at", record.id)
+            self._not_before[record.id] = self._now() + AGAIN
+
+    async def _settle(self, record: JobRecord) -> None:
+        try:
+            async with self._turns[record.tenant]:
+                found = await self._found(record)
         except Unreadable as error:
             verdict = Verdict(State.FAILED, self._now(), Reason.STAGE_IN_FAILED, str(error))
             await self._change(record.id, lambda job, _: moves.unreadable(job, verdict))
@@ -101,15 +118,9 @@ class References:
             message = str(error)
             self._not_before[record.id] = self._now() + AGAIN
             await self._change(record.id, lambda job, _: moves.condition(job, UNREAD, self._now(), message))
-        except Exception:  # a fault of ours: the deadline ends the job, and the others go on
-            log.exception("the references of %s could not be looked at", record.id)
-            self._not_before[record.id] = self._now() + AGAIN
         else:
             await self._change(record.id, lambda job, _: moves.condition(job, UNREAD, self._now(), None))
             await self._change(record.id, lambda job, _: moves.resolved(job, found))
-        finally:
-            self._looks.pop(record.id, None)
-            self._stir(record.id)
 
     async def _found(self, record: JobRecord) -> dict[str, tuple[RemoteFile, ...]]:
         """The files of each reference. Raises Unreadable or StoreUnavailable, naming input and address."""

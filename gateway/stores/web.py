@@ -25,6 +25,7 @@ _SECONDS = 30.0
 """For a file, redirects and all."""
 _OK = 200
 _EMPTY_RANGE = 416
+_LONGEST_ETAG = 200
 _MISSING = frozenset({404, 410})
 _LATER = frozenset({408, 425, 429})
 _FAULT = 500
@@ -111,7 +112,8 @@ def _file(address: str, answer: httpx.Response) -> RemoteFile:
         raise StoreDenied(
             f"the server answers {status} {answer.reason_phrase}; give an address that can be read without a login"
         )
-    return RemoteFile(address=address, size=_size(answer), etag=answer.headers.get("etag"))
+    etag = answer.headers.get("etag", "")
+    return RemoteFile(address=address, size=_size(answer), etag=etag if 0 < len(etag) <= _LONGEST_ETAG else None)
 
 
 def _size(answer: httpx.Response) -> int | None:

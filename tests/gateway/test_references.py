@@ -1,5 +1,6 @@
 """Files that jobs refer to: allowed or refused at once, looked at before anything is launched, the same for all attempts."""
 
+import asyncio
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from flaregate_wire.blobs import Transfer
 from flaregate_wire.references import RemoteFile, RemoteRead
 from gateway.api.identity import OWNER
-from gateway.jobs.references import Places
+from gateway.jobs.references import AT_ONCE, Places
 from gateway.stores.base import ObjectMissing, StoreDenied, StoreUnavailable
 from gateway.stores.references import TooMany
 from tests.doubles import InstantLauncher, until
@@ -217,6 +218,28 @@ async def test_a_gateway_that_takes_a_job_up_looks_at_its_files(deploy, shelf):
     second.reconcile()
     head = await second.head(job)
     assert list((await head.order()).json()["references"]) == [TABLE]
+
+
+async def test_slow_servers_of_one_tenant_keep_nobody_waiting_but_its_own_jobs(gateway, shelf):
+    gate = asyncio.Event()
+    found = shelf.files
+
+    async def slow(address, most):
+        files = await found(address, most)
+        await gate.wait()
+        return files
+
+    shelf.files = slow
+    jobs = [await gateway.submit(**inputs()) for _ in range(AT_ONCE + 2)]
+    await until(lambda: len(shelf.asked) == AT_ONCE)
+    whole = await gateway.submit()
+    await (await gateway.head(whole)).commit()
+    assert (await gateway.ended(whole))["state"] == "succeeded"
+    assert len(shelf.asked) == AT_ONCE
+    gate.set()
+    for job in jobs:
+        await gateway.head(job)
+    assert len(shelf.asked) == AT_ONCE + 2
 
 
 async def test_a_fault_of_our_own_does_not_stop_other_jobs(gateway, shelf):
