@@ -144,14 +144,13 @@ class Result:
         """A pandas table: of a search one row a candidate with the columns of scikit-learn's `cv_results_`.
 
         Of a sweep one row a cell: its axes, its metrics, its error. With `group_by`, a list of axes, one row a group:
-        of each metric the mean and standard deviation (numpy.mean, numpy.std) over its cells; `n` cells that gave them
-        and `failed` ones; and, where the sweep has a `best` metric, in `best` the candidate number of the best cell.
+        of each metric, or of a search's mean test scores, the mean and standard deviation (numpy.mean, numpy.std) over
+        its cells; `n` cells that gave them and `failed` ones; and, where the sweep has a `best` metric, in `best` the
+        candidate number of the best cell.
         """
-        if self.job.action is not Action.SWEEP:
-            return tables.cv_results(self.outcomes, group_by)
-        if group_by is None:
-            return tables.cells(self.outcomes)
-        return tables.groups(self.outcomes, group_by, ranking.chooser(self.job))
+        if group_by is not None:
+            return tables.groups(self.outcomes, group_by, ranking.chooser(self.job))
+        return (tables.cells if self.job.action is Action.SWEEP else tables.cv_results)(self.outcomes)
 
 
 def _named(outcome: Outcome, action: Action) -> str:

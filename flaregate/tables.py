@@ -50,10 +50,8 @@ def ranks(means: Sequence[float | None]) -> list[int]:
     return [1 + sum(other > mean for other in known) for mean in known]
 
 
-def cv_results(outcomes: Sequence[Row], group_by: Sequence[Any] | None = None) -> Any:
+def cv_results(outcomes: Sequence[Row]) -> Any:
     """One row an outcome. Parameters that an outcome's path has not are missing values."""
-    if group_by is not None:
-        raise Refused("group_by is for the cells of a sweep; group the rows of this table with pandas", code=_REQUEST)
     table = _frame([_row(outcome) for outcome in outcomes])
     for name in [column for column in table.columns if column.startswith("mean_test_")]:
         scores = table[name].tolist()
@@ -94,14 +92,25 @@ def groups(outcomes: Sequence[Row], by: Sequence[Any], choose: Choose | None) ->
 def _group(outcomes: Sequence[Row], keys: Sequence[Any], choose: Choose | None) -> dict[str, Any]:
     row = {_column(key): _value(outcomes[0], key) for key in keys}
     whole = [outcome for outcome in outcomes if outcome.error is None]
-    for name in dict.fromkeys(name for outcome in whole for name in outcome.metrics or ()):
-        values = [float((outcome.metrics or {})[name]) for outcome in whole if name in (outcome.metrics or {})]
+    measured = [_numbers(outcome) for outcome in whole]
+    for name in dict.fromkeys(name for numbers in measured for name in numbers):
+        values = [numbers[name] for numbers in measured if name in numbers]
         row |= {f"{name}_mean": _mean(values), f"{name}_std": _std(values)}
     row |= {"n": len(whole), "failed": len(outcomes) - len(whole)}
     if choose is not None:
         best = choose(whole)
         row["best"] = None if best is None else best.candidate
     return row
+
+
+def _numbers(outcome: Row) -> dict[str, float]:
+    """What is measured of it: metrics, or the mean test score of each scorer."""
+    if outcome.metrics is not None:
+        return {name: float(value) for name, value in outcome.metrics.items()}
+    return {
+        f"mean_test_{name}": _mean([float(value) for value in values])
+        for name, values in (outcome.scores or {}).items()
+    }
 
 
 def _value(outcome: Row, key: Any) -> Any:

@@ -14,6 +14,7 @@ from flaregate_wire.jobs import ArtifactPage, CacheRemoved, JobPage, JobView, Pl
 from flaregate_wire.limits import DEFINITION_BYTES
 from flaregate_wire.problems import Code
 from flaregate_wire.states import State
+from gateway.api import tables
 from gateway.api.bodies import json_body
 from gateway.api.describe import JOB_EXAMPLE, problems, takes
 from gateway.api.identity import User
@@ -23,6 +24,8 @@ from gateway.jobs.service import Form, Service
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 NDJSON = "application/x-ndjson"
+JSON, CSV, PARQUET = tables.JSON, tables.CSV, tables.PARQUET
+TABLE = {"type": "object", "properties": {"rows": {"type": "array", "items": {"type": "object"}}}}
 SSE = "text/event-stream"
 MAX_WAIT = 55.0
 POLL_AFTER = "1"
@@ -192,12 +195,28 @@ async def events(
 
 @router.get(
     "/jobs/{job}/results",
-    responses=problems(Code.NOT_FOUND, Code.NOT_ACCEPTABLE) | {200: {"content": {NDJSON: {}}}},
+    responses=problems(Code.NOT_FOUND, Code.NOT_ACCEPTABLE, Code.JOB_NOT_DONE, Code.INVALID_REQUEST)
+    | {200: {"content": {NDJSON: {}, CSV: {}, PARQUET: {}, JSON: {"schema": TABLE}}}},
     response_class=StreamingResponse,
 )
-async def results(request: Request, who: User, job: str, after: After = 0) -> Response:
-    """Follow a job's outcomes, one JSON document a line, until it ends."""
-    media_type = _accepted(request, NDJSON)
+async def results(
+    request: Request,
+    who: User,
+    job: str,
+    after: After = 0,
+    group_by: Annotated[
+        tuple[str, ...], Query(description="Axes, separated by commas: mean and std of each group of equal values.")
+    ] = (),
+) -> Response:
+    """A job's outcomes: as they come, one JSON document a line, until it ends; of one that has ended also as a table.
+
+    By `Accept` a table is CSV or Parquet, one row an outcome; with `group_by` one row a group, and JSON too. In CSV an
+    apostrophe stands before text that a spreadsheet would run as a formula.
+    """
+    media_type = _accepted(request, *((JSON, CSV, PARQUET) if group_by else (NDJSON, CSV, PARQUET)))
+    if media_type != NDJSON:
+        table = await service_of(request).table(who.tenant, job, group_by)
+        return await tables.response(table, media_type, job)
     return _stream(request, await service_of(request).stream(who.tenant, job, after, "outcomes"), media_type)
 
 

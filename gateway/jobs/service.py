@@ -1,7 +1,7 @@
 """What users ask for, in terms of jobs: submissions, plans, views, streams; and the other services beside it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Literal
@@ -28,6 +28,7 @@ from gateway.jobs.policy import Policy
 from gateway.jobs.records import Answer, AttemptRecord, JobRecord
 from gateway.jobs.references import References
 from gateway.jobs.repository import Change, SqlRepository, Written
+from gateway.jobs.results import Results, Table
 from gateway.jobs.retention import Retention
 from gateway.jobs.spilled import Spilled
 from gateway.jobs.staging import Staging
@@ -60,7 +61,9 @@ class Service:
         self.readiness = Readiness(store)
         self._launcher = launcher
         self._now = clock
-        self._feed = Feed(repository, EventLog(repository, store))
+        log = EventLog(repository, store)
+        self._feed = Feed(repository, log)
+        self._results = Results(repository, log)
         self.archiver = Archiver(repository, store)
         self._logs = LogReader(repository, store, self._feed)
         self._in_flight: set[tuple[str, str]] = set()
@@ -231,6 +234,10 @@ class Service:
         """The job's events after an id, until the last."""
         await self._record(tenant, job)
         return self._feed.read(job, after, form)
+
+    async def table(self, tenant: str, job: str, by: Sequence[str]) -> Table:
+        """The outcomes of a job that has ended as rows, or groups of them."""
+        return await self._results.table(await self._record(tenant, job), by)
 
     async def log(
         self,

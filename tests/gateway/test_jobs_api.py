@@ -214,7 +214,7 @@ async def test_results_are_outcomes_alone(gateway):
     answer = await gateway.http.get(f"/v1/jobs/{job}/results")
     assert answer.headers["content-type"].startswith("application/x-ndjson")
     assert [json.loads(line)["candidate"] for line in answer.text.splitlines()] == [0, 1]
-    refused = await gateway.http.get(f"/v1/jobs/{job}/results", headers={"Accept": "text/csv"})
+    refused = await gateway.http.get(f"/v1/jobs/{job}/results", headers={"Accept": "text/html"})
     assert (refused.status_code, refused.json()["code"]) == (406, "not_acceptable")
 
 

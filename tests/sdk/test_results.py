@@ -222,7 +222,9 @@ def test_rounds_of_halving_are_rows_and_the_best_is_of_the_last():
     assert (result.best.candidate, result.best.iteration) == (2, 1)
     double.more = {}
     assert client.job("job-1").result().best.mean == 0.6
-    with pytest.raises(fg.Refused, match="sweep"):
+    grouped = result.table(group_by=["tree__max_depth"])
+    assert grouped["mean_test_score_mean"].tolist() == [0.5, 0.55, 0.6]
+    with pytest.raises(fg.Refused, match="'tree__C', which is no axis"):
         result.table(group_by=["tree__C"])
 
 
