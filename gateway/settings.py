@@ -124,7 +124,7 @@ class Settings(BaseSettings):
     hold: float = Field(
         default=15,
         ge=1,
-        description="Seconds that a gateway may be silent before others on its database take its jobs over.",
+        description="Seconds in which others on its database take over the jobs of a gateway that is silent.",
     )
 
     references: dict[str, tuple[str, ...]] = Field(

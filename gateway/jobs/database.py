@@ -21,9 +21,9 @@ class Database:
     Works may run more than once before they are committed, so they change nothing but the database.
     """
 
-    def __init__(self, url: str) -> None:
-        """Connect and bring the schema up to date. Raises DatabaseRefused."""
-        self._engines = dialects.connect(url)
+    def __init__(self, url: str, pause: float = 5.0) -> None:
+        """Connect and bring the schema up to date; `pause` as in `connect`. Raises DatabaseRefused."""
+        self._engines = dialects.connect(url, pause)
         try:
             self._upgrade()
         except BaseException:

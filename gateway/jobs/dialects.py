@@ -24,8 +24,8 @@ _POSTGRES = {
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "options": "-c statement_timeout=30s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s",
 }
+_LIMITS = "-c statement_timeout=30s -c lock_timeout=5s -c idle_in_transaction_session_timeout={}ms"
 
 
 class DatabaseRefused(Exception):
@@ -49,8 +49,11 @@ class Engines:
         self.reading.dispose()
 
 
-def connect(text_url: str) -> Engines:
-    """The engines for a URL; nothing is asked of the database yet. Raises DatabaseRefused."""
+def connect(text_url: str, pause: float = 5.0) -> Engines:
+    """The engines for a URL; nothing is asked of the database yet. Raises DatabaseRefused.
+
+    A gateway that is frozen in a transaction for longer than `pause` seconds loses it, and what it has locked is free.
+    """
     try:
         url = make_url(text_url)
     except ArgumentError as error:
@@ -58,7 +61,7 @@ def connect(text_url: str) -> Engines:
     if url.drivername in ("sqlite", "sqlite+pysqlite"):
         return _sqlite(url)
     if url.drivername in ("postgresql", "postgresql+psycopg"):
-        return _postgres(url.set(drivername="postgresql+psycopg"))
+        return _postgres(url.set(drivername="postgresql+psycopg"), pause)
     shown = url.render_as_string(hide_password=True)
     raise DatabaseRefused(f"database_url is {shown}: use postgresql://… or sqlite:///…, there is no other kind")
 
@@ -90,10 +93,11 @@ def _beginner(statement: str) -> Callable[[Connection], None]:
     return begin
 
 
-def _postgres(url: URL) -> Engines:
+def _postgres(url: URL, pause: float) -> Engines:
+    given = {**_POSTGRES, "options": _LIMITS.format(int(1000 * pause))}
     try:
-        writing = create_engine(url, pool_size=WRITERS, connect_args=_POSTGRES)
-        reading = create_engine(url, pool_size=READERS, connect_args=_POSTGRES, isolation_level="AUTOCOMMIT")
+        writing = create_engine(url, pool_size=WRITERS, connect_args=given)
+        reading = create_engine(url, pool_size=READERS, connect_args=given, isolation_level="AUTOCOMMIT")
     except ModuleNotFoundError as error:
         raise DatabaseRefused("PostgreSQL needs psycopg: pip install 'flaregate[postgresql]'") from error
     return Engines("postgresql", writing, reading, writers=WRITERS, together=1)
@@ -107,7 +111,7 @@ def conninfo(text_url: str) -> str:
 def alone(connection: Connection, kind: str) -> None:
     """Wait until no other gateway upgrades the schema, and keep others waiting until the transaction's end."""
     if kind == "postgresql":  # SQLite's transaction that writes is alone already
-        for name in ("statement_timeout", "lock_timeout"):
+        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
             connection.execute(text(f"SET LOCAL {name} = 0"))
         connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADE})"))
 

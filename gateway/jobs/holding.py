@@ -15,9 +15,10 @@ FIRST = 1
 """The fence of who takes a job in. It grows with each new holder."""
 AT_ONCE = 100
 """Jobs that are taken over in one statement: other gateways want some too."""
-_AGING, _OLD, _SKEW = 0.2, 0.4, 0.2
-"""Shares of the time that a job is held: when it is renewed; from when on the platform is asked for nothing; and after
-its end, for clocks that differ."""
+_TERM, _AGING, _OLD, _SKEW, _PACE = 0.6, 0.45, 0.2, 0.2, 0.1
+"""Shares of the seconds in which others are to have the jobs of a gateway that is gone: for so long a job is held; with
+so much left it is renewed; with so little left the platform is asked for nothing; so much later others take it, for
+their clocks may differ; and so often they look."""
 
 
 class Overtaken(Exception):
@@ -61,7 +62,7 @@ class Holding:
     @property
     def pace(self) -> float:
         """Seconds between looks for jobs that nobody holds."""
-        return self._seconds / 10
+        return self._seconds * _PACE
 
     def columns(self, now: datetime) -> dict[str, Any]:
         """Of the row of a job that is taken in."""
@@ -90,7 +91,7 @@ class Holding:
 
     async def keep(self, now: datetime) -> None:
         """Renew what is held and take what nobody holds, each in one statement and only when it is time to."""
-        aging = timedelta(seconds=self._seconds * (1 - _AGING))
+        aging = timedelta(seconds=self._seconds * _AGING)
         if any(hold.until - now < aging for hold in self._held.values()):
             await self.renew(now)
         if self._returning:
@@ -144,4 +145,4 @@ class Holding:
         self._held.clear()
 
     def _until(self, now: datetime) -> datetime:
-        return now + timedelta(seconds=self._seconds)
+        return now + timedelta(seconds=self._seconds * _TERM)

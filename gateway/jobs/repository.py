@@ -47,7 +47,7 @@ class SqlRepository:
 
     def __init__(self, url: str, name: str = "gateway", hold: float = 15.0) -> None:
         """Open the database for the gateway of this name, which holds jobs for so many seconds at a time."""
-        self._database = Database(url)
+        self._database = Database(url, pause=hold / 3)
         self.holding = Holding(self._database, name, hold)
         self.cache = CacheIndex(self._database)
         self.claims = Claims(self._database)

@@ -85,17 +85,19 @@ class Anywhere:
         self._turn = random.randrange(2)
 
     async def _ask(self, method, path, **more):
+        said = []
         for _ in range(200):
             client = self._clients[self._turn % len(self._clients)]
             try:
                 answer = await client.request(method, path, **more)
-            except httpx.TransportError:
-                answer = None
-            if answer is not None and (answer.status_code < 400 or not answer.json()["retryable"]):
-                return answer
+                if answer.status_code < 400 or not answer.json()["retryable"]:
+                    return answer
+                said.append(answer.text)
+            except httpx.TransportError as error:
+                said.append(repr(error))
             self._turn += 1
             await asyncio.sleep(0.05)
-        raise AssertionError(f"no gateway answers {method} {path}: {answer and answer.text}")
+        raise AssertionError(f"no gateway answers {method} {path}: {said}")
 
     async def get(self, path, **more):
         return await self._ask("GET", path, **more)
@@ -227,7 +229,7 @@ async def test_a_killed_gateways_jobs_go_on_at_the_other(world):
         killed.kill()
         begun = time.monotonic()
         await until(lambda: set(world.holders()) == {other.name}, 2 * HOLD)
-        assert time.monotonic() - begun < HOLD * 1.2, "one lease, and its share for clocks that differ"
+        assert time.monotonic() - begun < HOLD
         assert world.holders() == {other.name: JOBS}
 
     await world.run(kill)

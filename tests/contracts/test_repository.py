@@ -283,15 +283,15 @@ async def test_a_job_is_held_by_who_takes_it_in_until_it_is_silent_for_too_long(
         await one.holding.keep(NOW)
     record = await create(a)
     assert list(a.holding) == [record.id]
-    await b.holding.keep(later(14))
+    await b.holding.keep(later(11))
     assert len(b.holding) == 0
     assert [pair[0].id for pair in await a.held()] == [record.id]
-    await a.holding.keep(later(14))
+    await a.holding.keep(later(11))
     await b.holding.keep(later(17))
     assert len(b.holding) == 0, "it was renewed"
-    await b.holding.keep(later(14 + 17))
+    await b.holding.keep(later(11 + 11))
     assert len(b.holding) == 0, "clocks may differ"
-    await b.holding.keep(later(14 + 15 + 4))
+    await b.holding.keep(later(11 + 13))
     assert list(b.holding) == [record.id]
     assert await a.held() == ()
 

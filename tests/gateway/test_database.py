@@ -135,6 +135,31 @@ async def test_a_connection_that_is_cut_in_a_transaction_loses_and_repeats_nothi
 
 
 @services
+async def test_what_a_frozen_gateway_has_locked_is_free_after_a_while(own_server):
+    url = own_server.database()
+    frozen, other = SqlRepository(url, "a", hold=1.5), SqlRepository(url, "b")
+    record = await create(frozen)
+    tries = []
+
+    def work(connection):
+        tries.append(connection.execute(text("SELECT id FROM jobs FOR UPDATE")).scalar())
+        if len(tries) == 1:
+            time.sleep(1.5)
+        return connection.execute(text("UPDATE jobs SET version = version + 10")).rowcount
+
+    asked = asyncio.ensure_future(frozen._database.write(work))
+    while not tries:
+        await asyncio.sleep(0.01)
+    assert (await condition(other, record, "n")).job.version == 2
+    assert not asked.done()
+    assert await asked == 1
+    assert len(tries) == 2
+    assert await other.versions([record.id]) == {record.id: 12}
+    frozen.close()
+    other.close()
+
+
+@services
 async def test_transactions_that_lock_each_other_out_both_come_to_pass(repository):
     first, second = await create(repository), await create(repository)
     both = asyncio.Barrier(2)
