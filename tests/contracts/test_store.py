@@ -27,12 +27,13 @@ def signer():
     return UrlSigner(b"k" * 32, "http://gateway", 900, lambda: Time.now)
 
 
-KINDS = ["folder", "moto", "unconditional", pytest.param("swift", marks=pytest.mark.services)]
+KINDS = ["folder", "moto", pytest.param("swift", marks=pytest.mark.services)]
+everywhere = pytest.mark.parametrize("kit", [*KINDS, "unconditional"], indirect=True)
+"""Also on a service that ignores If-None-Match, as several do."""
 
 
 @pytest.fixture(params=KINDS)
 async def kit(request, tmp_path, signer):
-    """`unconditional` is a service that ignores If-None-Match, as several do."""
     if request.param == "folder":
         opened = stores.folder(tmp_path, signer)
     else:
@@ -100,6 +101,7 @@ async def test_what_is_not_there_is_missing(store):
             await store.head(key)
 
 
+@everywhere
 async def test_if_absent_has_one_winner(store):
     results = await asyncio.gather(
         *(store.put("k", pieces(b"%d" % n), if_absent=True) for n in range(16)), return_exceptions=True
@@ -159,6 +161,7 @@ async def test_a_put_that_is_cancelled_leaves_nothing(store, kit, before):
     assert kit.left() == []
 
 
+@everywhere
 async def test_large_objects_are_whole_and_as_announced(store, kit):
     data = [bytes([n]) * MIB for n in range(20)]
     right = Expected(20 * MIB, sum_of(b"".join(data)))
@@ -332,6 +335,7 @@ async def test_an_upload_that_was_given_up(store, http, kit):
     assert kit.left() == []
 
 
+@everywhere
 async def test_a_probe_leaves_nothing(store, kit):
     found = await store.probe()
     assert found.kind == ("s3" if hasattr(store, "_bucket") else "folder")

@@ -18,7 +18,7 @@ from flaregate_wire.blobs import Part
 from gateway.stores.base import Expected, ObjectMismatch
 from tests.contracts import stores
 from tests.contracts.stores import MIB, PREFIX
-from tests.gateway.test_s3 import environment
+from tests.servers.s3 import environment
 
 AWS = Path(sys.executable).with_name("aws")
 DATA = b"a quick brown fox"

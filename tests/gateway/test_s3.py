@@ -1,22 +1,19 @@
-"""What the store says when the service refuses, is away or breaks off; and a gateway that starts on a bucket."""
+"""What the store says and does when the service refuses, is busy or away, or breaks off."""
 
 import asyncio
 import contextlib
-import json
 import os
 import re
-import subprocess
-import sys
 import threading
-import urllib.request
 
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.stub import Stubber
 
-from gateway.settings import SettingsRefused, load
+from flaregate_wire.blobs import Part
 from gateway.stores.base import (
     Abilities,
+    Expected,
     ObjectExists,
     ObjectMismatch,
     ObjectMissing,
@@ -28,7 +25,6 @@ from gateway.stores.readiness import Readiness
 from gateway.stores.s3 import Bucket, Connection, S3Store, Seal, connect
 from tests.contracts import stores
 from tests.contracts.stores import MIB
-from tests.servers.processes import free_ports
 
 KEY = Connection("http://127.0.0.1:1", access_key="key", secret_key="secret", attempts=1)
 NOBODY = contextlib.nullcontext
@@ -160,7 +156,8 @@ class _Raw:
         yield self._body
 
 
-async def test_a_put_whose_answer_was_lost_is_not_its_own_rival(moto, tmp_path):
+@pytest.mark.parametrize(("operation", "size"), [("PutObject", 3), ("CompleteMultipartUpload", 9 * MIB)])
+async def test_a_put_whose_answer_was_lost_is_not_its_own_rival(moto, tmp_path, operation, size):
     """The first try was done and its answer lost; the repetition finds the object, which is its own."""
     async with stores.bucket(moto, tmp_path) as kit:
         await kit.store.probe()
@@ -173,12 +170,12 @@ async def test_a_put_whose_answer_was_lost_is_not_its_own_rival(moto, tmp_path):
                 response[1]["Error"] = {"Code": "ServiceUnavailable", "Message": "lost"}
                 response[1]["ResponseMetadata"]["HTTPStatusCode"] = 503
 
-        kit.store._bucket._client.meta.events.register_first("needs-retry.s3.PutObject", lose)
-        assert (await kit.store.put("k", pieces(b"one"), if_absent=True)).size == 3
+        kit.store._bucket._client.meta.events.register_first(f"needs-retry.s3.{operation}", lose)
+        assert (await kit.store.put("k", pieces(b"1" * size), if_absent=True)).size == size
         assert lost
         with pytest.raises(ObjectExists):
-            await kit.store.put("k", pieces(b"two"), if_absent=True)
-        assert await read(kit.store, "k") == b"one"
+            await kit.store.put("k", pieces(b"2" * size), if_absent=True)
+        assert await read(kit.store, "k", stop=3) == b"111"
 
 
 async def test_a_part_that_fails_leaves_nothing(moto, tmp_path):
@@ -317,110 +314,6 @@ async def test_a_store_that_refuses_ends_the_start():
         await Readiness(Asked(StoreDenied("no"))).begin()
 
 
-SETTINGS = {
-    "nothing more": ({}, "needs FLAREGATE_S3_BUCKET"),
-    "half a key": ({"S3_BUCKET": "b", "S3_ACCESS_KEY": "k"}, "FLAREGATE_S3_SECRET_KEY, or neither"),
-    "no URL": ({"S3_BUCKET": "b", "S3_ENDPOINT": "minio:9000"}, "FLAREGATE_S3_ENDPOINT: .*https?"),
-    "another store": ({"STORE": "folder", "S3_BUCKET": "b"}, "FLAREGATE_S3_BUCKET without FLAREGATE_STORE=s3"),
-    "no encryption": ({"S3_BUCKET": "b", "S3_KMS_KEY": "k"}, "FLAREGATE_S3_ENCRYPTION=aws:kms"),
-    "no addressing": ({"S3_BUCKET": "b", "S3_ADDRESSING": "dns"}, "FLAREGATE_S3_ADDRESSING: .*'path' or 'virtual'"),
-    "no file": ({"S3_BUCKET": "b", "S3_CA": "/no/such/file"}, "FLAREGATE_S3_CA: there is no file /no/such/file"),
-    "no such store": ({"STORE": "tape"}, "FLAREGATE_STORE: .*'folder' or 's3'"),
-}
-
-
-@pytest.mark.parametrize(("given", "told"), SETTINGS.values(), ids=SETTINGS)
-def test_settings_that_do_not_fit_together(given, told, monkeypatch):
-    for name, value in ({"STORE": "s3"} | given).items():
-        monkeypatch.setenv(f"FLAREGATE_{name}", value)
-    with pytest.raises(SettingsRefused, match=told):
-        load()
-
-
-def environment(home, server, bucket, **more):
-    given = {
-        "HOME": home,
-        "STORE": "s3",
-        "S3_BUCKET": bucket,
-        "S3_ENDPOINT": server if isinstance(server, str) else server.endpoint,
-        "S3_ACCESS_KEY": "any" if isinstance(server, str) else server.access_key,
-        "S3_SECRET_KEY": "key" if isinstance(server, str) else server.secret_key,
-        **more,
-    }
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("FLAREGATE_")}
-    return clean | {f"FLAREGATE_{name}": str(value) for name, value in given.items()}
-
-
-def refused(home, server, bucket, **more):
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway"],
-        env=environment(home, server, bucket, **more),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 2, done
-    assert "Traceback" not in done.stderr
-    return done.stderr
-
-
-def test_a_start_without_its_bucket(moto, tmp_path):
-    told = refused(tmp_path / "home", moto, "no-such-bucket")
-    assert "the store cannot be used: s3:PutObject on s3://no-such-bucket/probes/" in told
-    assert "create the bucket, or correct FLAREGATE_S3_BUCKET" in told
-    assert "FLAREGATE_STORE=s3 needs FLAREGATE_S3_BUCKET" in refused(tmp_path / "home", moto, "")
-
-
-@pytest.mark.services
-def test_a_start_with_a_wrong_key(swift, tmp_path):
-    bucket = swift.bucket()
-    assert "SignatureDoesNotMatch" in refused(tmp_path / "home", swift, bucket, S3_SECRET_KEY="wrong")
-    told = refused(tmp_path / "home", swift, bucket, S3_ACCESS_KEY="test:nobody")
-    assert "FLAREGATE_S3_ACCESS_KEY" in told
-
-
-@contextlib.contextmanager
-def running(home, server, bucket):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gateway"], env=environment(home, server, bucket), stdout=subprocess.PIPE, text=True
-    )
-    try:
-        yield process.stdout.readline().split()[-1]
-    finally:
-        process.terminate()
-        assert process.wait(20) == 0
-        process.stdout.close()
-
-
-def ready(url):
-    try:
-        with urllib.request.urlopen(f"{url}/readyz") as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
-
-
-def test_a_gateway_on_a_bucket(moto, tmp_path):
-    with running(tmp_path / "home", moto, moto.bucket()) as url:
-        status, found = ready(url)
-        assert status == 200
-        assert found["store"] == {"kind": "s3", "conditional_put": True, "checked_parts": False}
-        with pytest.raises(urllib.error.HTTPError) as raised:
-            urllib.request.urlopen(f"{url}/v1/objects/tenants/x?signature=0")
-        with raised.value as error:
-            assert error.code == 404
-    assert not (tmp_path / "home" / "store").exists()
-
-
-def test_a_gateway_whose_bucket_is_away(tmp_path):
-    (port,) = free_ports(1)
-    with running(tmp_path / "home", f"http://127.0.0.1:{port}", "bucket") as url:
-        status, found = ready(url)
-        assert (status, found["status"], found["store"]) == (503, "not ready", False)
-
-
 async def test_a_key_that_may_not_list_is_found_out_at_the_start(moto):
     """AWS answers 403 to such a key for what is not there."""
 
@@ -433,4 +326,23 @@ async def test_a_key_that_may_not_list_is_found_out_at_the_start(moto):
     store = S3Store(Bucket(client, moto.bucket()), 900, NOBODY)
     with pytest.raises(StoreDenied, match="s3:ListBucket on the bucket"):
         await store.probe()
+    await store.close()
+
+
+async def test_a_service_that_knows_no_sums(moto):
+    def refuse(request, **_):
+        known = {name.lower() for name in request.headers}
+        if {"x-amz-checksum-algorithm", "x-amz-checksum-sha256"} & known:
+            body = b"<Error><Code>NotImplemented</Code><Message>a header implies what is not offered</Message></Error>"
+            return AWSResponse(request.url, 501, {}, _Raw(body))
+        return None
+
+    client = connect(stores.connection(moto))
+    client.meta.events.register("before-send.s3", refuse)
+    store = S3Store(Bucket(client, moto.bucket()), 900, NOBODY)
+    assert await store.probe() == Abilities("s3", conditional_put=True, checked_parts=False)
+    parts = [Part(size=3, sha256="sha256:" + "0" * 64)]
+    upload = await store.begin("k", parts)
+    assert "checksum" not in str(store.presign_part("k", upload, 0, parts)).lower()
+    assert "checksum" not in str(store.presign("PUT", "k", Expected(3, parts[0].sha256))).lower()
     await store.close()

@@ -45,6 +45,21 @@ class Server:
         return name
 
 
+def environment(home, server, bucket, **more):
+    """Of a gateway on this bucket."""
+    given = {
+        "HOME": home,
+        "STORE": "s3",
+        "S3_BUCKET": bucket,
+        "S3_ENDPOINT": server.endpoint,
+        "S3_ACCESS_KEY": server.access_key,
+        "S3_SECRET_KEY": server.secret_key,
+        **more,
+    }
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FLAREGATE_")}
+    return clean | {f"FLAREGATE_{name}": str(value) for name, value in given.items()}
+
+
 @contextlib.contextmanager
 def moto_server(folder):
     """In memory, in a process of its own; it believes every signature."""

@@ -41,11 +41,14 @@ async def probe(bucket: Bucket, sealed: dict[str, str]) -> Abilities:
 
 async def _in_parts(bucket: Bucket, key: str, sealed: dict[str, str]) -> tuple[bool, bool]:
     """Whether an upload in parts is refused at its end where an object is there already, and wrong parts are."""
-    begun = await bucket.call("create_multipart_upload", key, ChecksumAlgorithm="SHA256", **sealed)
-    upload = begun["UploadId"]
+    begin = partial(bucket.call, "create_multipart_upload", key, **sealed)
+    try:
+        upload, knows = (await begin(ChecksumAlgorithm="SHA256"))["UploadId"], True
+    except StoreDenied:
+        upload, knows = (await begin())["UploadId"], False
     try:
         send = partial(bucket.call, "upload_part", key, UploadId=upload, PartNumber=1, Body=_BYTES)
-        parts = await _checks(send)
+        parts = knows and await _checks(send)
         if not parts:
             await send()
         there = (await bucket.call("list_parts", key, UploadId=upload))["Parts"]
