@@ -16,6 +16,7 @@ ARROW = "application/vnd.apache.arrow.file"
 _KEY = b"flaregate"
 _COLUMN = "0"
 """What a column alone is called in its file."""
+_NAMES = (str, type(None))
 _PLAIN = "biufcmM"
 """Kinds of numpy types that lie in a frame as they lie in an array."""
 
@@ -38,12 +39,12 @@ def encode(obj: Any) -> Encoded | None:
         return None
     try:
         table, told = way(obj)
+        if table is None or not table.num_columns:  # without columns the number of rows would be lost
+            return None
+        data = _written(table, {"library": library, "kind": name, **told})
     except Exception:  # noqa: BLE001 - what Arrow cannot hold, it says in many ways
         return None
-    if table is None or not table.num_columns:  # without columns the number of rows would be lost
-        return None
-    told = {"library": library, "kind": name, **told}
-    return Encoded(_written(table, told), tuple(obj.shape) if hasattr(obj, "shape") else (len(obj),), library)
+    return Encoded(data, tuple(obj.shape) if hasattr(obj, "shape") else (len(obj),), library)
 
 
 def decode(path: Path) -> Any:
@@ -121,7 +122,7 @@ def _polars(table: Any, told: dict[str, Any]) -> Any:
 
 
 def _of_series(series: Any) -> tuple[Any, dict[str, Any]]:
-    if type(series.name) not in (str, int, type(None)):
+    if type(series.name) not in (int, *_NAMES):
         return None, {}
     frame = series.to_frame(_COLUMN)
     frame.attrs = series.attrs
@@ -140,7 +141,9 @@ def _of_frame(frame: Any) -> tuple[Any, dict[str, Any]]:
     told = {"by_row": True} if _by_row(frame) else {}
     objects = list(_objects(frame))
     shown = frame if objects else frame.iloc[:1]
-    back = (table if objects else pa.Table.from_pandas(shown)).to_pandas()
+    back = (table if objects else table.slice(0, 1)).to_pandas()
+    if isinstance(frame.index, sys.modules["pandas"].RangeIndex) and type(frame.index.name) in _NAMES:
+        back.index = shown.index  # the whole file says what it is; a slice has lost it
     same = _same_frame(back, shown) and all(map(_same_objects, _objects(back), objects))
     return (table if same else None), told
 

@@ -150,6 +150,10 @@ PICKLED_FRAMES = {
     "categories of objects": pd.DataFrame({"a": pd.Categorical(["x"], categories=pd.Index(["x", "y"], dtype=object))}),
     "attributes of a kind that JSON has not": kept(a=[1]),
     "no columns": pl.DataFrame(),
+    "words within, in two pieces": pl.concat(
+        [pl.DataFrame({"a": [{"w": word}]}, schema={"a": pl.Struct({"w": pl.Categorical})}) for word in "uv"],
+        rechunk=False,
+    ),
     "integers of 128 bits": pl.DataFrame({"a": pl.Series([1, 2], dtype=pl.Int128)}),
     "a class of its own": type("Frame", (pd.DataFrame,), {})({"a": [1]}),
 }
