@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import ssl
 import threading
 
 import pytest
@@ -25,6 +26,7 @@ from gateway.stores.readiness import Readiness
 from gateway.stores.s3 import Bucket, Connection, S3Store, Seal, connect
 from tests.contracts import stores
 from tests.contracts.stores import MIB
+from tests.servers.https import make_certificate
 
 KEY = Connection("http://127.0.0.1:1", access_key="key", secret_key="secret", attempts=1)
 NOBODY = contextlib.nullcontext
@@ -198,13 +200,14 @@ async def test_a_part_that_fails_leaves_nothing(moto, tmp_path):
 class Cutting:
     """Passes connections on to a server, and cuts some after so many bytes of an answer."""
 
-    def __init__(self, port, cuts):
+    def __init__(self, port, cuts=(), tls=None):
         self._port = port
-        self.cuts = cuts
+        self.cuts = list(cuts)
+        self._tls = tls
         self._passing = set()
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._pass, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._pass, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -212,7 +215,8 @@ class Cutting:
         self._server.close()
         for task in self._passing:
             task.cancel()
-        await asyncio.wait(self._passing)
+        if self._passing:
+            await asyncio.wait(self._passing)
 
     async def _pass(self, reader, writer):
         self._passing.add(asyncio.current_task())
@@ -346,3 +350,26 @@ async def test_a_service_that_knows_no_sums(moto):
     assert "checksum" not in str(store.presign_part("k", upload, 0, parts)).lower()
     assert "checksum" not in str(store.presign("PUT", "k", Expected(3, parts[0].sha256))).lower()
     await store.close()
+
+
+async def test_a_certificate_of_an_own_authority(moto, tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make_certificate("localhost", key, certificate)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    name = moto.bucket()
+    async with Cutting(int(moto.endpoint.rpartition(":")[2]), tls=tls) as between:
+        where = {
+            "endpoint": f"https://localhost:{between.port}",
+            "access_key": "any",
+            "secret_key": "key",
+            "attempts": 1,
+        }
+        stranger = S3Store(Bucket(connect(Connection(**where)), name), 900, NOBODY)
+        with pytest.raises(StoreDenied, match="FLAREGATE_S3_CA"):
+            await stranger.head("k")
+        await stranger.close()
+        store = S3Store(Bucket(connect(Connection(**where, ca=certificate)), name), 900, NOBODY)
+        await store.put("k", pieces(b"x"))
+        assert await read(store, "k") == b"x"
+        await store.close()

@@ -159,8 +159,13 @@ class Writer:
         """Done to its end, even if whoever waits is cancelled."""
         task = asyncio.create_task(work)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: whoever waited may be gone
 
 
 class _Blocks:
