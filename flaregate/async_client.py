@@ -13,15 +13,13 @@ import httpx
 from flaregate import flows
 from flaregate.axes import Axes, OwnAxes
 from flaregate.client import checked_url, warm_seconds
-from flaregate.downloads import decoded, into, named
+from flaregate.downloads import decoded, downloading, into, named
 from flaregate.embedded import Opened, open_gateway
 from flaregate.endings import raise_for, warn_once
 from flaregate.outcomes import Outcome, Result, outcome_of, result_of
 from flaregate.settings import from_environment
 from flaregate.subjects import fitted_of
 from flaregate.submission import JobOptions, Submission, prepare, refuse
-from flaregate.transport import calls
-from flaregate.transport.answers import TryAgain
 from flaregate.transport.links import AsyncLink
 from flaregate.transport.streams import Following, LogFollowing
 from flaregate.uploads import progress
@@ -91,20 +89,10 @@ class AsyncJob:
         return await self._link.run(flows.artifacts_of(self.id))
 
     async def download(self, name: str, path: str | Path) -> Path:
-        """Write an artifact to a file; it is checked against its sum."""
-        target = Path(path)
-        with into(target, named(await self.artifacts(), name, self.id)) as sink:
-            for last in (False, False, True):
-                try:
-                    call = calls.artifact(self.id, name)
-                    async with self._link.stream(call, follow_redirects=True) as response:
-                        sink.restart()
-                        async for piece in response.aiter_bytes():
-                            sink.write(piece)
-                    break
-                except TryAgain as again:
-                    if last:
-                        raise again.error from again.__cause__
+        """Write an artifact to a file, which is there when all of it has come and its sum is right."""
+        target, artifact = Path(path), named(await self.artifacts(), name, self.id)
+        with into(target, artifact) as part:
+            await self._link.run(downloading(self.id, artifact, part))
         return target
 
     async def pipeline(self, name: str | None = None) -> Any:

@@ -15,7 +15,16 @@ from flaregate.transport.uploads import Sent
 from flaregate_wire.blobs import BlobAnswer
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import EVENT, OutcomeEvent
-from flaregate_wire.jobs import ArtifactPage, ArtifactView, CacheRemoved, JobPage, JobView, PlanView
+from flaregate_wire.jobs import (
+    ArtifactPage,
+    ArtifactView,
+    CacheRemoved,
+    Garbage,
+    GarbageReport,
+    JobPage,
+    JobView,
+    PlanView,
+)
 from flaregate_wire.states import State
 
 Clock = Callable[[], float]
@@ -77,6 +86,24 @@ def forgetting(job_id: str) -> Flow[CacheRemoved]:
     """Remove from the cache what the attempts of a job made."""
     answer = yield calls.forget(job_id)
     return read(CacheRemoved, answer)
+
+
+def collecting_garbage(*, dry_run: bool) -> Flow[GarbageReport]:
+    """Remove all that is not needed any more, in as many requests as it takes; or say what it is."""
+    kinds: dict[str, Garbage] = {}
+    while True:
+        answer = yield calls.collect_garbage(dry_run=dry_run)
+        report = read(GarbageReport, answer)
+        for found in report.found:
+            had = kinds.get(found.kind, Garbage(kind=found.kind))
+            kinds[found.kind] = Garbage(
+                kind=found.kind,
+                count=had.count + found.count,
+                size=had.size + found.size,
+                examples=(had.examples + found.examples)[: max(len(had.examples), len(found.examples))],
+            )
+        if report.whole or dry_run:
+            return report.model_copy(update={"found": tuple(kinds.values())})
 
 
 def waiting(job_id: str, timeout: float | None, clock: Clock = time.monotonic) -> Flow[JobView]:

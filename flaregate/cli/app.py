@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from flaregate import flows
-from flaregate.cli import files, live, planned, report, service, tabular, words
+from flaregate.cli import files, live, planned, report, saving, service, tabular, words
 from flaregate.cli.exits import Exit, exit_of
 from flaregate.client import Client, Job
 from flaregate.errors import FlaregateError, GatewayUnavailable, Refused
@@ -146,29 +146,37 @@ def events(
 @app.command()
 def results(
     job_id: JobId,
-    output: Annotated[Output | None, typer.Option("--output", "-o", help="text (a table) or ndjson.")] = None,
+    form: Annotated[
+        saving.Form | None,
+        typer.Option("--format", "-f", help="text (a table), ndjson, csv, parquet, or of groups json."),
+    ] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="Axes, separated by commas: mean and std of each group of equal values.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write; its ending says the format.")
+    ] = None,
 ) -> None:
-    """Show a job's outcomes: a table on a terminal when it has ended, else one JSON document a line as they arrive."""
-    as_table = output is Output.TEXT or (output is None and out.is_terminal)
-    shown: list[OutcomeEvent] = []
+    """Show a job's outcomes: a table on a terminal when it has ended, else one JSON document a line as they arrive.
+
+    CSV, Parquet and groups wait until the job has ended.
+    """
+    chosen = saving.chosen(form, group_by, to, terminal=out.is_terminal)
     with Client(warm=0) as client:
         job = client.job(job_id)
-        for event in job.events():
-            if not isinstance(event, OutcomeEvent):
-                continue
-            shown.append(event)
-            if not as_table:
-                sys.stdout.write(encode(event).decode() + "\n")
-                sys.stdout.flush()
-        if as_table:
-            out.print(tabular.table(shown, job.view().definition))
+        if chosen is not saving.Form.TEXT:
+            return saving.save(client.link, job, chosen, group_by, to)
+        shown = [event for event in job.events() if isinstance(event, OutcomeEvent)]
+        return out.print(tabular.table(shown, job.view().definition))
 
 
 @app.command()
 def artifacts(
     job_id: JobId,
     name: Annotated[str | None, typer.Argument(help="Download this one.", show_default=False)] = None,
-    to: Annotated[Path | None, typer.Option(help="The file to write; default: the artifact's name.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", "--output", "-o", help="The file to write; default: the artifact's name.")
+    ] = None,
 ) -> None:
     """List what a job left in the store, or download one of it."""
     with Client(warm=0) as client:
@@ -192,14 +200,27 @@ def cancel(job_id: JobId) -> None:
 
 @app.command()
 def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,  # noqa: FBT002
     job_id: Annotated[
-        str, typer.Option("--from", help="The job whose results are removed; it may be gone.", show_default=False)
-    ],
+        str | None, typer.Option("--from", help="Remove what this job has put into the cache; it may be gone.")
+    ] = None,
+    output: Format = Output.TEXT,
 ) -> None:
-    """Remove from the cache all that a job's attempts have put there; other jobs compute it again."""
+    """Remove what is not needed any more: jobs whose time is over, and what nothing refers to.
+
+    With --from, all that a job's attempts have put into the cache instead; other jobs compute it again.
+    """
+    if job_id is not None and dry_run:
+        raise typer.BadParameter("--from removes at once; leave --dry-run out")
     with Client(warm=0) as client:
-        gone = client.link.run(flows.forgetting(job_id))
-    out.print(f"removed {gone.objects} objects of {job_id}, {words.size(gone.size)}", markup=False, highlight=False)
+        if job_id is not None:
+            gone = client.link.run(flows.forgetting(job_id))
+            told = f"removed {gone.objects} objects of {job_id}, {words.size(gone.size)}"
+            return out.print(told, markup=False, highlight=False)
+        found = client.link.run(flows.collecting_garbage(dry_run=dry_run))
+    if output is Output.TEXT:
+        return out.print(tabular.garbage(found))
+    return out.print(found.model_dump_json(), markup=False, highlight=False)
 
 
 @app.command("list")

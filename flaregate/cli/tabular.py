@@ -8,6 +8,7 @@ from rich.text import Text
 from flaregate.cli import words
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import OutcomeEvent
+from flaregate_wire.jobs import GarbageReport
 
 Cell = Callable[[OutcomeEvent], str | Text]
 
@@ -20,6 +21,20 @@ def table(outcomes: Sequence[OutcomeEvent], definition: JobDefinition | None) ->
         made.add_column(title, justify="right" if justified else "left", overflow="fold")
     for outcome in sorted(outcomes, key=lambda one: (one.iteration or 0, one.candidate, one.object or "")):
         made.add_row(*(cell(outcome) for _, _, cell in columns))
+    return made
+
+
+def garbage(report: GarbageReport) -> Table:
+    """What was removed, or would be: how many of each kind, their bytes, some names."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("would be removed" if report.dry_run else "removed", "how many", "bytes"):
+        made.add_column(title, justify="left" if title.endswith("removed") else "right")
+    made.add_column("such as", overflow="fold")
+    for found in report.found:
+        names = [*found.examples, *(["…"] if found.count > len(found.examples) else [])]
+        made.add_row(found.kind, str(found.count), words.size(found.size), Text("\n".join(names)))
+    if not report.whole:
+        made.caption = "and more: ask again"
     return made
 
 

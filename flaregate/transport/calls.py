@@ -107,9 +107,15 @@ def forget(job_id: str) -> Call:
     return Call("DELETE", "/v1/cache", {"job": job_id})
 
 
-def results(job_id: str) -> Call:
-    """The outcomes that there are, one JSON document a line."""
-    return Call("GET", f"/v1/jobs/{job_id}/results", headers={"Accept": "application/x-ndjson"})
+def results(job_id: str, media_type: str = "application/x-ndjson", group_by: str | None = None) -> Call:
+    """The outcomes: those that there are, one JSON document a line; or of a job that has ended a table."""
+    params = {} if group_by is None else {"group_by": group_by}
+    return Call("GET", f"/v1/jobs/{job_id}/results", params, {"Accept": media_type})
+
+
+def collect_garbage(*, dry_run: bool) -> Call:
+    """Remove what is not needed any more, or say what it is."""
+    return Call("POST", "/v1/gc", {"dry_run": str(dry_run).lower()}, JSON, b"{}")
 
 
 def artifacts(job_id: str) -> Call:
@@ -117,8 +123,14 @@ def artifacts(job_id: str) -> Call:
     return Call("GET", f"/v1/jobs/{job_id}/artifacts")
 
 
+def fetch(url: str, span: tuple[int, int] | None) -> Call:
+    """The bytes of an object in the store, or those from a place up to another."""
+    headers = {} if span is None else {"Range": f"bytes={span[0]}-{span[1] - 1}"}
+    return Call("GET", url, headers=headers, presigned=True)
+
+
 def artifact(job_id: str, name: str) -> Call:
-    """The bytes of one artifact."""
+    """Where the bytes of one artifact are: the answer is a redirect, which is not followed with our token."""
     return Call("GET", f"/v1/jobs/{job_id}/artifacts/{quote(name, safe='')}", headers={"Accept": "*/*"})
 
 

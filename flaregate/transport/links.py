@@ -158,13 +158,11 @@ class Link(_Address):
                 step = _sent(flow, answer)
 
     @contextlib.contextmanager
-    def stream(
-        self, call: Call, *, follow_redirects: bool = False, silence: float = SILENCE
-    ) -> Iterator[httpx.Response]:
+    def stream(self, call: Call, *, silence: float = SILENCE) -> Iterator[httpx.Response]:
         """An answer that is read in pieces; raises TryAgain for every passing fault, in the middle of it too."""
         request = self._http.build_request(**self.written(call), timeout=httpx.Timeout(silence, connect=10))
         try:
-            response = self._http.send(request, stream=True, follow_redirects=follow_redirects)
+            response = self._http.send(request, stream=True)
             with contextlib.closing(response):
                 if response.is_error:
                     response.read()
@@ -278,13 +276,11 @@ class AsyncLink(_Address):
                 step = _sent(flow, answer)
 
     @contextlib.asynccontextmanager
-    async def stream(
-        self, call: Call, *, follow_redirects: bool = False, silence: float = SILENCE
-    ) -> AsyncIterator[httpx.Response]:
+    async def stream(self, call: Call, *, silence: float = SILENCE) -> AsyncIterator[httpx.Response]:
         """An answer that is read in pieces; raises TryAgain for every passing fault, in the middle of it too."""
         request = self._http.build_request(**self.written(call), timeout=httpx.Timeout(silence, connect=10))
         try:
-            response = await self._http.send(request, stream=True, follow_redirects=follow_redirects)
+            response = await self._http.send(request, stream=True)
             async with contextlib.aclosing(response):
                 if response.is_error:
                     await response.aread()
