@@ -18,7 +18,7 @@ from gateway.jobs.listing import Filter
 from gateway.jobs.records import Answer, Segment
 from gateway.jobs.repository import SqlRepository
 from tests.gateway.test_decisions import NOW, job
-from tests.servers.postgres import BOTH
+from tests.servers.databases import BOTH
 
 DATABASES = BOTH
 

@@ -16,7 +16,7 @@ from gateway.jobs.batches import batch_of, kind_of
 from gateway.jobs.feed import KEPT_BYTES, Channel
 from tests.doubles import TIME, outcome, progress, until
 from tests.gateway.conftest import TOKEN
-from tests.servers.postgres import BOTH
+from tests.servers.databases import BOTH
 
 DATABASES = BOTH
 
