@@ -12,7 +12,6 @@ MODULES = {
     "repeat": "repeat",
     "scale": "scale",
     "small": "small",
-    "submissions": "submissions",
 }
 
 

@@ -57,12 +57,7 @@ class FolderStore:
         return self._objects / checked(key)
 
     async def get(self, key: str, *, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        opening = asyncio.ensure_future(asyncio.to_thread(_open, self._path(key), start))
-        try:
-            file = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_closed)
-            raise
+        file = await asyncio.to_thread(_open, self._path(key), start)
         left = float("inf") if stop is None else stop - start
         try:
             while left > 0:
@@ -204,12 +199,6 @@ def _open(path: Path, start: int) -> BinaryIO:
         raise ObjectMissing(path.name) from error
     file.seek(start)
     return file
-
-
-def _closed(opening: "asyncio.Task[BinaryIO]") -> None:
-    """Whoever wanted the file has gone meanwhile."""
-    if opening.exception() is None:
-        opening.result().close()
 
 
 def _info(path: Path, key: str) -> ObjectInfo:

@@ -81,6 +81,39 @@ class CodeEnginePlatform:
             self.simulator.faults.left["broken"] = 0
 
 
+@dataclass
+class KubernetesPlatform:
+    """Pods of a small Kubernetes."""
+
+    api: object
+    patience: float = 20.0
+    cluster: Cluster = SMALL
+    made: list = field(default_factory=list)
+
+    def launcher(self, program):
+        from gateway.launchers.kubernetes import KubernetesLauncher, KubernetesSettings
+
+        versions = dict.fromkeys(("python", "cloudpickle", "ray", "scikit-learn", "numpy"), "1.0")
+        settings = KubernetesSettings(
+            "flaregate",
+            "image",
+            "test",
+            kubeconfig=str(self.api.configuration),
+            environment=versions,
+            command=(sys.executable, "-c", program),
+        )
+        self.made.append(KubernetesLauncher(settings))
+        return self.made[-1]
+
+    @contextlib.contextmanager
+    def blind(self):
+        self.api.broken = True
+        try:
+            yield
+        finally:
+            self.api.broken = False
+
+
 def order(attempt=None, workers=1, **changes):
     given = {
         "job": "j1",

@@ -16,7 +16,7 @@ from tests.doubles import (
     outcome,
     until,
 )
-from tests.servers.databases import BOTH
+from tests.servers.postgres import BOTH
 
 DATABASES = BOTH
 

@@ -12,7 +12,7 @@ from gateway.jobs.errors import BlobMissing
 from gateway.jobs.policy import Policy
 from gateway.jobs.retention import Retention
 from tests import doubles
-from tests.servers.databases import BOTH
+from tests.servers.postgres import BOTH
 
 DATABASES = BOTH
 
