@@ -39,6 +39,7 @@ from gateway.stores.base import ObjectInfo, ObjectMissing
 from tests.doubles import Clock
 from tests.gateway.test_decisions import job as record
 
+DATABASES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.services))
 DATA = [f"bytes {n}".encode() for n in range(3)]
 IDLE = 86_400
 STEPS = st.one_of(st.just(1000), st.just(1000), st.integers(0, 9))
@@ -171,9 +172,6 @@ async def pieces(data):
 
 class Machine(RuleBasedStateMachine):
     """Jobs, blobs, artifacts, sweeps."""
-
-    url = None
-    """Of a database that is there; None: a new one of SQLite's."""
 
     def __init__(self):
         super().__init__()
@@ -398,6 +396,70 @@ FEW = settings(
 
 def test_no_sweep_removes_what_is_needed():
     run_state_machine_as_test(Machine, settings=FEW)
+
+
+@pytest.mark.services
+def test_no_sweep_removes_what_is_needed_on_postgresql(postgres):
+    class OnPostgres(Machine):
+        def fresh_url(self):
+            return postgres.database()
+
+    run_state_machine_as_test(OnPostgres, settings=settings(FEW, max_examples=15))
+
+
+def queued(number, **more):
+    job = replace(record(State.QUEUED, attempts=0, started=None), id=f"job-{number}", tenant="t", **more)
+    return moves.queued(job)
+
+
+async def told(repository, move, needs):
+    try:
+        return await repository.create(move, b"{}", None, needs) is not None
+    except BlobMissing:
+        return False
+
+
+async def test_of_a_submission_and_a_sweep_at_once_one_comes_first(database_url):
+    mine, theirs = SqlRepository(database_url), SqlRepository(database_url, "b")
+    old, now = "2025-01-01T00:00:00.000000Z", datetime(2026, 1, 1, tzinfo=UTC)
+    for number in range(40):
+        blob = Blob("t", sha(b"%d" % number), 1, "a/b", f"tenants/t/blobs/{number}", complete=True, used=old)
+        await mine.staged.offer(blob)
+        submitting = told(mine, queued(number), Needs(frozenset({blob.sha256})))
+        sweeping = theirs.garbage.drop(now - timedelta(days=1), None, 10)
+        works = [submitting, sweeping] if number % 2 else [sweeping, submitting]
+        results = await asyncio.gather(*works)
+        created, dropped = results if number % 2 else reversed(results)
+        there = bool(await mine.blobs("t", [blob.sha256]))
+        assert (created, [one.sha256 for one in dropped]) == (there, [] if there else [blob.sha256])
+    mine.close()
+    theirs.close()
+
+
+async def test_of_a_submission_and_the_end_of_an_artifact_at_once_one_comes_first(database_url):
+    mine, theirs = SqlRepository(database_url), SqlRepository(database_url, "b")
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    for number in range(0, 60, 2):
+        left, reader = f"job-{number}", f"job-{number + 1}"
+        await mine.create(queued(number), b"{}")
+        await mine.change(left, lambda j, a: moves.begin(j, a, now))
+        await mine.change(left, lambda j, a: moves.boot(j, a, 0, "boot", now))
+        key, sum_ = f"tenants/t/jobs/{left}/attempts/1/made", sha(b"made %d" % number)
+        item = CommittedArtifact(name="made", key=key, media_type="a/b", size=1, sha256=sum_)
+        manifest = Manifest(boot="boot", succeeded=True, result=Result(outcomes=0, failed=0), artifacts=(item,))
+        await mine.change(left, lambda j, a, manifest=manifest: moves.commit(j, a, manifest, now))
+        await mine.change(left, lambda j, a: moves.leave(j, a, now, lease=60))
+        needs = Needs(frozenset({sum_}), (Left(left, "made", Blob("t", sum_, 1, "a/b", key, complete=True, used="")),))
+        created, kept = await asyncio.gather(told(mine, queued(number + 1), needs), theirs.garbage.forget(left))
+        assert kept is not None
+        assert await mine.current(left) is None
+        assert (await mine.current(reader) is not None) == created
+        assert (sum_ in await mine.blobs("t", [sum_])) == created
+        assert (await mine.garbage.strangers([key]) == frozenset()) == created, (
+            "its object goes only if nobody reads it"
+        )
+    mine.close()
+    theirs.close()
 
 
 @pytest.mark.exhaustive
