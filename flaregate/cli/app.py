@@ -46,6 +46,10 @@ JobFile = Annotated[Path, typer.Argument(help="The job, YAML or JSON; - reads st
 JobId = Annotated[str, typer.Argument(help="The job's id.", show_default=False)]
 Format = Annotated[Output, typer.Option("--output", "-o", help="text, json (the job) or ndjson (its events).")]
 Key = Annotated[str | None, typer.Option("--idempotency-key", help="The same key gives the same job, once.")]
+Keep = Annotated[
+    str | None,
+    typer.Option("--keep", help="Seconds from its end until the job is removed, or forever.", metavar="SECONDS"),
+]
 Tail = Annotated[int | None, typer.Option("--tail", min=0, help="Only the last lines.")]
 
 
@@ -55,9 +59,10 @@ def run(
     save: Annotated[Path | None, typer.Option(help="Where to write the best fitted pipeline.")] = None,
     output: Format = Output.TEXT,
     idempotency_key: Key = None,
+    keep: Keep = None,
 ) -> None:
     """Run a job and show it while it runs; Ctrl-C cancels it."""
-    definition = files.read(file)
+    definition = files.read(file, keep)
     with Client() as client:
         job = client.submit_definition(definition, idempotency_key=idempotency_key)
         if output is Output.TEXT:
@@ -82,9 +87,9 @@ def show_plan(file: JobFile, output: Format = Output.TEXT) -> None:
 
 
 @app.command()
-def submit(file: JobFile, idempotency_key: Key = None, output: Format = Output.TEXT) -> None:
+def submit(file: JobFile, idempotency_key: Key = None, output: Format = Output.TEXT, keep: Keep = None) -> None:
     """Submit a job to a gateway that stays, and print the job's id."""
-    definition = files.read(file)
+    definition = files.read(file, keep)
     with Client(embedded=False) as client:
         job = client.submit_definition(definition, idempotency_key=idempotency_key)
         out.print(job.id if output is Output.TEXT else _json(job.view()), markup=False, highlight=False)

@@ -12,8 +12,11 @@ from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.problems import Code
 
 
-def read(path: Path) -> JobDefinition:
-    """The job in a file; `-` is standard input. Raises Refused with every mistake and its place."""
+def read(path: Path, keep: str | None = None) -> JobDefinition:
+    """The job in a file; `-` is standard input. Raises Refused with every mistake and its place.
+
+    `keep` takes the place of the file's.
+    """
     try:
         text = Path("/dev/stdin").read_text() if str(path) == "-" else path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -22,6 +25,8 @@ def read(path: Path) -> JobDefinition:
         body: Any = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (json.JSONDecodeError, yaml.YAMLError) as error:
         raise Refused(f"{path} is not {'JSON' if path.suffix == '.json' else 'YAML'}: {error}") from error
+    if keep is not None and isinstance(body, dict):
+        body["keep"] = keep
     try:
         return checked(body)
     except Refused as refused:

@@ -13,6 +13,7 @@ from gateway.jobs.database import Database
 from gateway.jobs.needs import drop, forget, free, parts
 from gateway.jobs.policy import Policy
 from gateway.jobs.records import Blob
+from gateway.stores.base import Begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,18 @@ class GarbageIndex:
     async def strangers(self, keys: Collection[str]) -> frozenset[str]:
         """Those of the keys that no row names, and none will: whoever could is not there any more."""
         return await self._database.read(lambda connection: frozenset(keys) - _named(connection, keys))
+
+    async def lost(self, begun: Collection[Begun]) -> tuple[Begun, ...]:
+        """Those of the uploads in parts that no row names: whoever began them was killed before it wrote one."""
+
+        def work(connection: Connection) -> tuple[Begun, ...]:
+            named: set[str] = set()
+            for part in parts({one.upload for one in begun}):
+                for column in (t.uploads.c.upload, t.blobs.c.upload):
+                    named.update(connection.execute(select(column).where(column.in_(part))).scalars())
+            return tuple(one for one in begun if one.upload not in named)
+
+        return await self._database.read(work)
 
     async def due(self, policy: Policy) -> datetime | None:
         """When the next of it may go that there are rows of, if nothing happens meanwhile."""

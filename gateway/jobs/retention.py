@@ -19,7 +19,7 @@ from gateway.jobs.cache import Cache
 from gateway.jobs.policy import Policy
 from gateway.jobs.repository import SqlRepository
 from gateway.jobs.staging import Staging
-from gateway.stores.base import ObjectInfo, Store
+from gateway.stores.base import ObjectInfo, Store, StoreError
 
 log = logging.getLogger(__name__)
 Kind = Literal["uploads", "blobs", "jobs", "cache", "objects"]
@@ -222,6 +222,15 @@ class Retention:
             for item in await self._delete(page, dry_run=tally.dry_run):
                 tally.add("objects", item.key, item.size)
             await asyncio.sleep(pause)
+        try:
+            begun = [item async for item in self._store.uploads(prefix) if item.since < before]
+        except StoreError as error:  # not every service tells, nor every key may ask
+            log.info("uploads in parts that nobody knows of could not be looked for: %s", error)
+            return
+        for lost in await self._index.lost(begun):
+            tally.add("uploads", lost.key, 0)
+            if not tally.dry_run:
+                await self._store.abandon(lost.key, lost.upload)
 
     async def _pages(self, prefix: str, before: datetime | None = None) -> AsyncIterator[list[ObjectInfo]]:
         """Objects below a prefix, some at a time; only those that were written before."""

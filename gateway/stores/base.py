@@ -76,6 +76,15 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """An upload in parts that is neither finished nor given up."""
+
+    key: str
+    upload: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Expected:
     """What the bytes of a put have to be; None where it is not known beforehand."""
 
@@ -174,6 +183,10 @@ class TakesParts(Protocol):
 
     async def abandon(self, key: str, upload: str) -> None:
         """Give an upload up and remove its parts; one that is not there is a success."""
+        ...
+
+    def uploads(self, prefix: str) -> AsyncIterator["Begun"]:
+        """Every upload under way whose key starts with the prefix, which ends with a slash, in no order."""
         ...
 
 

@@ -15,6 +15,7 @@ from flaregate_wire.blobs import Part, Transfer
 from gateway.stores.base import (
     ANYTHING,
     Abilities,
+    Begun,
     Expected,
     Method,
     ObjectExists,
@@ -28,7 +29,7 @@ from gateway.stores.checks import Check
 from gateway.stores.signing import Slot
 
 PIECE = 1024 * 1024
-DATA = "data"
+DATA, KEY = "data", "key"
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
 
 
@@ -128,7 +129,7 @@ class FolderStore:
     async def begin(self, key: str, parts: Sequence[Part]) -> str:
         checked(key)
         upload = secrets.token_hex(16)
-        await asyncio.to_thread(_make_upload, self._upload(upload), sum(part.size for part in parts))
+        await asyncio.to_thread(_make_upload, self._upload(upload), key, sum(part.size for part in parts))
         return upload
 
     def presign_part(self, key: str, upload: str, number: int, parts: Sequence[Part]) -> Transfer:
@@ -177,6 +178,13 @@ class FolderStore:
         checked(key)
         await asyncio.to_thread(_remove_upload, self._upload(upload))
 
+    async def uploads(self, prefix: str) -> AsyncIterator[Begun]:
+        for folder in await asyncio.to_thread(lambda: list(self._uploads.iterdir())):
+            with suppress(FileNotFoundError):  # it is just beginning, or has just ended
+                key = await asyncio.to_thread((folder / KEY).read_text)
+                if key.startswith(prefix):
+                    yield Begun(key, folder.name, (await asyncio.to_thread(_info, folder / KEY, key)).modified)
+
     async def probe(self) -> Abilities:
         async def nothing() -> AsyncIterator[bytes]:
             yield b""
@@ -211,8 +219,9 @@ def _info(path: Path, key: str) -> ObjectInfo:
     return ObjectInfo(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
 
-def _make_upload(folder: Path, size: int) -> None:
+def _make_upload(folder: Path, key: str, size: int) -> None:
     folder.mkdir(mode=0o700)
+    (folder / KEY).write_text(key)
     with (folder / DATA).open("xb") as file:
         file.truncate(size)
 

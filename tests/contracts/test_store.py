@@ -351,6 +351,22 @@ async def test_lists_go_over_pages(store):
     assert await names(store, "many/") == keys[6:]
 
 
+async def test_uploads_under_way_are_listed(store, http):
+    parts = [Part(sha256=sum_of(b"x"), size=1)]
+    begun = {(key, await store.begin(key, parts)) for key in ("t/a/1", "t/a/2", "t/a/2", "u/1")}
+
+    async def there(prefix):
+        found = [item async for item in store.uploads(prefix)]
+        assert all(item.since < datetime.now(UTC) + timedelta(minutes=1) for item in found)
+        return {(item.key, item.upload) for item in found}
+
+    assert await there("t/a/") == {item for item in begun if item[0].startswith("t/a/")}
+    assert await there("nothing/") == set()
+    for key, upload in begun:
+        await store.abandon(key, upload)
+    assert await there("t/") == set()
+
+
 async def test_arrived_parts_go_over_pages(store, http):
     data = [b"%d" % n for n in range(7)]
     parts = announced(*data)

@@ -44,6 +44,20 @@ async def test_results_are_written_in_the_form_that_is_asked_for(tmp_path):
         assert sorted(file.name for file in tmp_path.iterdir()) == ["all.csv", "all.ndjson", "all.parquet", "gateway"]
 
 
+async def test_how_long_a_job_is_kept_is_said_on_the_way_in_and_shown(tmp_path):
+    async with served(tmp_path / "gateway") as gateway:
+        file = str(ROOT / "examples" / "digits.json")
+        code, out, _ = await flaregate(gateway.url, "submit", file, "--keep", "3600")
+        job = out.strip()
+        assert code == 0
+        await (await gateway.head(job)).commit()
+        await gateway.ended(job)
+        code, out, _ = await flaregate(gateway.url, "status", job)
+        assert "kept      until 2026-01-01 01:00:00 UTC" in out
+        code, _, err = await flaregate(gateway.url, "submit", file, "--keep", "a while")
+        assert (code, "forever" in err) == (2, True)
+
+
 async def test_gc_says_what_it_would_remove_and_then_removes_it(tmp_path):
     async with served(tmp_path / "gateway") as gateway:
         blob = (await stage(gateway, b"of nobody"))["blob"]

@@ -92,7 +92,7 @@ class Paced:
 
     def __getattr__(self, name):
         found = getattr(self._inner, name)
-        if name in ("list", "get"):
+        if name in ("list", "get", "uploads"):
             return self._each(found)
         if not asyncio.iscoroutinefunction(found):
             return found
@@ -152,6 +152,10 @@ class Memory:
         if key not in self.objects:
             raise ObjectMissing(key)
         yield self.objects[key][0][start:stop]
+
+    async def uploads(self, prefix):
+        for found in ():
+            yield found
 
     async def delete_all(self, keys):
         for key in keys:

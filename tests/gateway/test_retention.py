@@ -5,13 +5,20 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
 
+from flaregate_wire.blobs import Part
 from flaregate_wire.definitions import JobDefinition
-from gateway.jobs import admission, moves
+from flaregate_wire.states import State
+from gateway.jobs import admission, migrations, moves
 from gateway.jobs.errors import BlobMissing
 from gateway.jobs.policy import Policy
+from gateway.jobs.records import JOB
 from gateway.jobs.retention import Retention
 from tests import doubles
+from tests.gateway.test_decisions import job as record
 from tests.servers.postgres import BOTH
 
 DATABASES = BOTH
@@ -173,6 +180,22 @@ async def test_uploads_that_nobody_goes_on_with_are_given_up(still, tmp_path):
     assert list((tmp_path / "store" / "uploads").iterdir()) == []
 
 
+async def test_an_upload_whose_gateway_was_killed_before_it_noted_it_is_given_up(still):
+    now_is_real(still)
+    part = Part(sha256=sha(b"x"), size=1)
+    known = {"sha256": sha(b"y"), "size": 2**24, "media_type": "a/b", "parts": [{"sha256": sha(b"y"), "size": 2**24}]}
+    await still.http.post("/v1/blobs", json=known)
+    lost = await still.store.begin("tenants/default/blobs/lost", (part,))
+    assert await gc(still) == {}
+    still.clock.pass_by(DAY + 1)
+    await still.http.post("/v1/blobs", json=known)
+    told = await gc(still, dry_run=True)
+    assert told["uploads"]["examples"] == ["tenants/default/blobs/lost"]
+    assert await gc(still) == told
+    assert lost not in [item.upload async for item in still.store.uploads("tenants/")]
+    assert len([item async for item in still.store.uploads("tenants/")]) == 1
+
+
 async def test_objects_that_no_row_names_go_when_they_are_old(gateway, definition):
     job = await finished(gateway, definition, [("made", b"an array")])
     live = await gateway.submit(definition)
@@ -261,11 +284,38 @@ async def test_where_nothing_happens_nothing_is_asked_of_the_store(deploy, defin
     sweeping = asyncio.create_task(retention.run(pause=0.01))
     await doubles.until(lambda: asked)
     await asyncio.sleep(0.2)
-    assert asked == ["list"], "once, because a job had moved"
+    assert asked == ["list", "uploads"], "once, because a job had moved"
     await gateway.submit(definition)
-    await doubles.until(lambda: len(asked) > 1)
+    await doubles.until(lambda: len(asked) > 2)
     sweeping.cancel()
     await asyncio.gather(sweeping, return_exceptions=True)
+
+
+def test_jobs_of_older_gateways_keep_what_they_refer_to(tmp_path):
+    engine = create_engine(f"sqlite:///{tmp_path / 'a.db'}")
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(migrations.__path__[0]))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        for data in (b"mine", b"nobody's"):
+            row = {"t": "default", "s": sha(data), "k": f"tenants/default/blobs/{len(data)}"}
+            connection.execute(text("INSERT INTO blobs VALUES (:t, :s, 4, 'a/b', :k, 1)"), row)
+        definition = b'{"inputs": {"X": {"blob": "%s"}, "y": {"blob": "%s"}}}' % (
+            sha(b"mine").encode(),
+            sha(b"not there").encode(),
+        )
+        job = {"d": definition, "r": JOB.dump_json(record(State.RUNNING)).decode()}
+        values = "('job-1', 'default', 'running', 1, '2026-01-01T00:00:00.000000Z', :r, :d)"
+        named = "(id, tenant, state, active, created, record, definition)"
+        connection.execute(text(f"INSERT INTO jobs {named} VALUES {values}"), job)
+        command.upgrade(config, "0003")
+        kept = [tuple(row) for row in connection.execute(text("SELECT job, sha256, tenant FROM job_blobs"))]
+        assert kept == [("job-1", sha(b"mine"), "default")]
+        used = connection.execute(text("SELECT min(used) FROM blobs")).scalar()
+        assert used > "2026", "a day passes before what nobody refers to goes"
+    engine.dispose()
 
 
 def test_a_policy_of_a_tenant_goes_before_the_gateways():

@@ -127,6 +127,16 @@ class Bucket:
         found: dict[str, Any] = await self.run("list_objects_v2", prefix, work)
         return found
 
+    async def uploads(self, prefix: str, after: dict[str, str]) -> dict[str, Any]:
+        """One page of the uploads in parts that are under way. Raises StoreError."""
+        arguments: dict[str, Any] = {"Prefix": self.prefix + prefix, "MaxUploads": self.page_size, **after}
+
+        def work() -> Any:
+            return self._client.list_multipart_uploads(Bucket=self._name, **arguments)
+
+        found: dict[str, Any] = await self.run("list_multipart_uploads", prefix, work)
+        return found
+
     async def delete_all(self, keys: Sequence[str]) -> None:
         """Remove a thousand objects at most. Raises StoreError for the first that could not be."""
         listed = [{"Key": self._place(key)["Key"]} for key in keys]

@@ -12,6 +12,7 @@ from flaregate_wire.blobs import Part, Transfer
 from gateway.stores.base import (
     ANYTHING,
     Abilities,
+    Begun,
     Expected,
     Method,
     ObjectExists,
@@ -204,6 +205,17 @@ class S3Store:
     async def abandon(self, key: str, upload: str) -> None:
         with suppress(UploadMissing, ObjectMissing):  # some services say the latter
             await self._bucket.call("abort_multipart_upload", key, UploadId=upload)
+
+    async def uploads(self, prefix: str) -> AsyncIterator[Begun]:
+        checked(prefix.rstrip("/"))
+        after: dict[str, str] = {}
+        while True:
+            page = await self._bucket.uploads(prefix, after)
+            for item in page.get("Uploads", ()):
+                yield Begun(item["Key"].removeprefix(self._bucket.prefix), item["UploadId"], item["Initiated"])
+            if not page.get("IsTruncated"):
+                return
+            after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     async def probe(self) -> Abilities:
         found = await probe(self._bucket, self._seal.arguments)
