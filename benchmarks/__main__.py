@@ -12,6 +12,7 @@ MODULES = {
     "repeat": "repeat",
     "scale": "scale",
     "small": "small",
+    "submissions": "submissions",
 }
 
 

@@ -83,9 +83,9 @@ class Job:
             if isinstance(event, OutcomeEvent):
                 yield outcome_of(event, definition, self._own, self)
 
-    def logs(self, *, follow: bool = False, tail: int | None = None) -> Iterator[str]:
-        """The lines that its code has printed; with `follow` until it ends."""
-        return self._link.lines(LogFollowing(self.id, follow=follow, tail=tail))
+    def logs(self, *, follow: bool = False, tail: int | None = None, cell: int | None = None) -> Iterator[str]:
+        """The lines that its code has printed, or one cell of a sweep; with `follow` until it ends."""
+        return self._link.lines(LogFollowing(self.id, follow=follow, tail=tail, cell=cell))
 
     def result(self, timeout: float | None = None) -> Result:
         """Wait, then give what it made.

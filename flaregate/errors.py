@@ -94,7 +94,7 @@ class NoArtifact(FlaregateError):
     """No fitted pipeline was kept for this outcome."""
 
 
-_UNAVAILABLE = frozenset({Code.IDEMPOTENCY_IN_FLIGHT, Code.UNAVAILABLE, Code.INTERNAL})
+_UNAVAILABLE = frozenset({Code.IDEMPOTENCY_IN_FLIGHT, Code.TOO_MANY_STREAMS, Code.UNAVAILABLE, Code.INTERNAL})
 
 CLASSES: dict[Code, type[Refused] | type[GatewayUnavailable]] = {
     code: GatewayUnavailable if code in _UNAVAILABLE else Refused for code in STATUS

@@ -35,6 +35,7 @@ class Code(StrEnum):
     BOOT_CONFLICT = "boot_conflict"
     SEQUENCE_GAP = "sequence_gap"
     URL_EXPIRED = "url_expired"
+    TOO_MANY_STREAMS = "too_many_streams"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
@@ -61,11 +62,12 @@ STATUS: dict[Code, int] = {
     Code.BOOT_CONFLICT: 409,
     Code.SEQUENCE_GAP: 409,
     Code.URL_EXPIRED: 403,
+    Code.TOO_MANY_STREAMS: 429,
     Code.UNAVAILABLE: 503,
     Code.INTERNAL: 500,
 }
 
-RETRYABLE = frozenset({Code.IDEMPOTENCY_IN_FLIGHT, Code.UNAVAILABLE, Code.INTERNAL})
+RETRYABLE = frozenset({Code.IDEMPOTENCY_IN_FLIGHT, Code.TOO_MANY_STREAMS, Code.UNAVAILABLE, Code.INTERNAL})
 
 MEANING: dict[Code, str] = {
     Code.INVALID_REQUEST: "the body or a parameter is not what the endpoint takes; `errors` points at each place",
@@ -89,6 +91,7 @@ MEANING: dict[Code, str] = {
     Code.BOOT_CONFLICT: "another boot of this container has already taken the order",
     Code.SEQUENCE_GAP: "events before this batch are missing; send from the number named",
     Code.URL_EXPIRED: "the presigned URL is over or its signature is wrong; ask for a new one",
+    Code.TOO_MANY_STREAMS: "more streams are open than one tenant may have; close some, or try again later",
     Code.UNAVAILABLE: "the gateway cannot answer just now; try again after Retry-After seconds",
     Code.INTERNAL: "the gateway has a fault; its log has the trace id",
 }

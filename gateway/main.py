@@ -114,7 +114,7 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher) -> Ga
         repository.close()
 
     identity = Identity(home.token(settings.token.get_secret_value() if settings.token else None), keys)
-    parts = Parts(service, served, signer, identity, Pace(settings.heartbeat, settings.stream_age))
+    parts = Parts(service, served, signer, identity, Pace(settings.heartbeat, settings.stream_age, settings.streams))
     hosts = {*settings.allowed_hosts, host_of(url.partition("://")[2])}
     return Gateway(settings, repository, service, reconciler, launcher, create(parts, hosts, lifespan))
 

@@ -167,6 +167,7 @@ class Settings(BaseSettings):
         default=21_600, gt=0, description="Seconds between searches of the store for objects that nothing refers to."
     )
     stream_age: float = Field(default=240, gt=0, description="Seconds after which a stream asks to be resumed.")
+    streams: int = Field(default=2000, gt=0, description="Streams that one tenant may have open at this gateway.")
     heartbeat: float = Field(default=15, gt=0, description="Seconds between comments in a silent stream.")
     url_age: float = Field(default=900, gt=0, description="Seconds that a presigned URL is good for.")
     tick: float = Field(default=0.25, gt=0, description="Seconds between looks at the platform while jobs are active.")

@@ -13,7 +13,7 @@ import pytest
 
 from flaregate import Client
 
-pytest_plugins = ["tests.servers.postgres", "tests.servers.s3"]
+pytest_plugins = ["tests.servers.databases", "tests.servers.s3"]
 ROOT = Path(__file__).parents[1]
 
 

@@ -11,7 +11,12 @@ from flaregate_wire.limits import LOG_TAIL_LINES
 from worker_image.gateway_link import GatewayAway
 from worker_image.transfers import StoreRefused
 
-SEGMENT_BYTES = 256 * 1024
+SEGMENT_BYTES, LARGEST_BYTES = 256 * 1024, 4 * 1024 * 1024
+"""What is shipped at once: more from a container that prints on and on, so that its log has some hundred segments."""
+_SHARE = 64
+"""A segment is this part of what has been shipped before it, within these bounds."""
+_CONTINUATION = range(0x80, 0xC0)
+"""Bytes of UTF-8 before which a character is not at its end."""
 _BUFFER_BYTES = 8 * 1024 * 1024
 """Above this, whoever writes waits."""
 _WAITS = (0.2, 2.0)
@@ -50,7 +55,7 @@ class ContainerLog:
         self._buffer += data
         self._tail = (self._tail + data)[-LOG_TAIL_LINES * 1024 :]
         self._written.set()
-        if len(self._buffer) >= SEGMENT_BYTES:
+        if len(self._buffer) >= self._most:
             self._full.set()
         if len(self._buffer) > _BUFFER_BYTES:
             self._room.clear()
@@ -85,7 +90,7 @@ class ContainerLog:
             self._written.clear()
             end = self._start + len(self._buffer)
             while self._start < end:
-                segment = bytes(self._buffer[: min(SEGMENT_BYTES, end - self._start)])
+                segment = bytes(self._buffer[: self._cut(end - self._start)])
                 try:
                     await self._ship(self._start, segment)
                 except (GatewayAway, StoreRefused):
@@ -93,10 +98,22 @@ class ContainerLog:
                     raise
                 del self._buffer[: len(segment)]
                 self._start += len(segment)
-                if len(self._buffer) < SEGMENT_BYTES:
+                if len(self._buffer) < self._most:
                     self._full.clear()
                 if len(self._buffer) <= _BUFFER_BYTES:
                     self._room.set()
+
+    @property
+    def _most(self) -> int:
+        return min(max(SEGMENT_BYTES, self._start // _SHARE), LARGEST_BYTES)
+
+    def _cut(self, size: int) -> int:
+        """Where the next segment ends: if more follows, at a line's end, so that no other log divides it."""
+        if size <= (most := self._most):
+            return size
+        if line := self._buffer.rfind(b"\n", most // 2, most) + 1:
+            return line
+        return next((place for place in range(most, most - 4, -1) if self._buffer[place] not in _CONTINUATION), most)
 
 
 async def _at_most(seconds: float, event: asyncio.Event) -> None:

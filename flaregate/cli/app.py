@@ -128,10 +128,11 @@ def logs(
     job_id: JobId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,  # noqa: FBT002
     tail: Tail = None,
+    cell: Annotated[int | None, typer.Option("--cell", min=0, help="Only what this cell of a sweep printed.")] = None,
 ) -> None:
     """Print what a job's code has printed."""
     with Client(warm=0) as client:
-        for line in client.job(job_id).logs(follow=follow, tail=tail):
+        for line in client.job(job_id).logs(follow=follow, tail=tail, cell=cell):
             sys.stdout.write(line if line.endswith("\n") else f"{line}\n")
             sys.stdout.flush()
 

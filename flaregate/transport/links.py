@@ -187,15 +187,19 @@ class Link(_Address):
                 self._sleep(following.pause(failed))
 
     def lines(self, following: LogFollowing) -> Iterator[str]:
-        """The lines of a job's log."""
+        """The lines of a job's log, over any number of cuts."""
         while not following.ended:
+            failed = None
             try:
                 with self.stream(following.call(), silence=LOG_SILENCE) as response:
+                    following.opened(response.headers)
                     for piece in response.iter_bytes():
                         yield from following.take(piece)
                 yield from following.end()
             except TryAgain as error:
-                self._sleep(following.pause(error))
+                failed = error
+            if not following.ended:
+                self._sleep(following.pause(failed))
 
     def close(self) -> None:
         """Close the connections."""
@@ -305,17 +309,21 @@ class AsyncLink(_Address):
                 await self._sleep(following.pause(failed))
 
     async def lines(self, following: LogFollowing) -> AsyncIterator[str]:
-        """The lines of a job's log."""
+        """The lines of a job's log, over any number of cuts."""
         while not following.ended:
+            failed = None
             try:
                 async with self.stream(following.call(), silence=LOG_SILENCE) as response:
+                    following.opened(response.headers)
                     async for piece in response.aiter_bytes():
                         for line in following.take(piece):
                             yield line
                 for line in following.end():
                     yield line
             except TryAgain as error:
-                await self._sleep(following.pause(error))
+                failed = error
+            if not following.ended:
+                await self._sleep(following.pause(failed))
 
     async def close(self) -> None:
         """Close the connections."""

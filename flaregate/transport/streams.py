@@ -1,5 +1,6 @@
 """Following a job's events over any number of cuts: where to go on, and when to stop. No I/O."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from httpx_sse import ServerSentEvent
@@ -70,42 +71,58 @@ class Following:
 
 @dataclass(slots=True)
 class LogFollowing:
-    """One reader of one job's log: how much it has had, and the line that is not whole yet."""
+    """One reader of one job's log: where it is, in bytes of the text, and the line that is not whole yet."""
 
     job_id: str
     follow: bool = False
     tail: int | None = None
+    cell: int | None = None
     ended: bool = False
-    _position: int = field(default=0, init=False)
-    _skip: int = field(default=0, init=False)
-    _rest: bytes = field(default=b"", init=False)
+    _position: int | None = field(default=None, init=False)
+    """None before the gateway has said where the text begins."""
+    _complete: bool = field(default=False, init=False)
+    _rest: bytearray = field(default_factory=bytearray, init=False)
     _failures: int = field(default=0, init=False)
 
     def call(self) -> Call:
-        """The request for the log. After a cut it is read from the start, and what is known is skipped."""
-        params: dict[str, str | int | float] = {"follow": "true"} if self.follow else {}
-        if self.tail is not None:
-            params["tail"] = self.tail
-        self._skip = self._position
+        """The request for the log, or for what comes after what is known."""
+        given = {
+            "follow": "true" if self.follow else None,
+            "cell": self.cell,
+            "tail": self.tail if self._position is None else None,
+            "after": self._position,
+        }
+        params = {name: value for name, value in given.items() if value is not None}
         return Call("GET", f"/v1/jobs/{self.job_id}/logs", params, {"Accept": "text/plain"})
+
+    def opened(self, headers: Mapping[str, str]) -> None:
+        """An answer begins: where, and whether the job has ended."""
+        self._position = int(headers.get("flaregate-log-start", self._position or 0))
+        self._complete = headers.get("flaregate-log-complete") == "true"
 
     def take(self, piece: bytes) -> list[str]:
         """The lines that are whole now."""
-        new = piece[self._skip :]
-        self._skip = max(0, self._skip - len(piece))
-        self._position += len(new)
-        *lines, self._rest = (self._rest + new).split(b"\n")
+        self._failures = 0
+        self._position = (self._position or 0) + len(piece)
+        *lines, last = piece.split(b"\n")
+        if lines:
+            lines[0], self._rest = bytes(self._rest + lines[0]), bytearray()
+        self._rest += last
         return [line.decode(errors="replace") for line in lines]
 
     def end(self) -> list[str]:
-        """The answer was whole: what is left without a line feed."""
-        self.ended = True
-        rest, self._rest = self._rest, b""
+        """The answer was whole: what is left without a line feed, unless a stream has ended only for its age."""
+        self.ended = self._complete or not self.follow
+        if not self.ended:
+            return []
+        rest, self._rest = self._rest, bytearray()
         return [rest.decode(errors="replace")] if rest else []
 
-    def pause(self, failed: TryAgain) -> float:
-        """Seconds to wait before the next try; a tail cannot be resumed, and patience has an end."""
+    def pause(self, failed: TryAgain | None) -> float:
+        """Seconds to wait before the next try; patience has an end. None: the stream was old, and nothing failed."""
+        if failed is None:
+            return _SHORTEST
         self._failures += 1
-        if self._failures > _LOG_TRIES or (self.tail is not None and self._position):
+        if self._failures > _LOG_TRIES:
             raise failed.error from failed.__cause__
         return min(_SHORTEST * float(2**self._failures), _LONGEST)

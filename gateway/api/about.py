@@ -24,7 +24,9 @@ from gateway.api.bodies import SMALL
 from gateway.api.describe import problems
 from gateway.api.identity import User, user
 from gateway.api.jobs import answer, service_of
+from gateway.api.streams import Places
 from gateway.console.page import render
+from gateway.jobs.logs import TAIL_BYTES
 
 router = APIRouter(tags=["about"])
 LIMITS = (
@@ -33,6 +35,7 @@ LIMITS = (
     Limit(name="batch_bytes", value=BATCH_BYTES, unit="bytes"),
     Limit(name="batch_events", value=BATCH_EVENTS, unit="events"),
     Limit(name="event_bytes", value=EVENT_BYTES, unit="bytes"),
+    Limit(name="log_tail_bytes", value=TAIL_BYTES, unit="bytes"),
     Limit(name="blob_bytes", value=BLOB_BYTES, unit="bytes"),
     Limit(name="put_bytes", value=PUT_BYTES, unit="bytes"),
     Limit(name="part_bytes", value=PART_BYTES, unit="bytes"),
@@ -46,9 +49,10 @@ LIMITS = (
 
 
 @router.get("/v1/limits", response_model=list[Limit], responses=problems(), dependencies=[Depends(user)])
-async def limits() -> list[Limit]:
+async def limits(request: Request) -> list[Limit]:
     """Every limit that the gateway enforces."""
-    return list(LIMITS)
+    places: Places = request.app.state.places
+    return [*LIMITS, Limit(name="streams", value=places.most, unit="open streams of one tenant")]
 
 
 @router.get("/v1/me", response_model=Principal, responses=problems())

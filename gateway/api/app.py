@@ -7,11 +7,11 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from gateway.api import about, attempts, garbage, jobs, problems, staging
+from gateway.api import about, attempts, garbage, jobs, logs, problems, staging
 from gateway.api.describe import document
 from gateway.api.guard import Guard
 from gateway.api.identity import Identity
-from gateway.api.streams import Pace
+from gateway.api.streams import Pace, Places
 from gateway.jobs.service import Service
 from gateway.stores.signing import ServedStore, UrlSigner
 
@@ -42,13 +42,14 @@ def create(parts: Parts | None, hosts: Collection[str] = (), lifespan: Lifespan 
         redoc_url=None,
         lifespan=lifespan,
     )
-    for module in (jobs, garbage, staging, attempts, about):
+    for module in (jobs, logs, garbage, staging, attempts, about):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(Guard, hosts=tuple(hosts))
     if parts is not None:
         for name in ("service", "served", "signer", "identity", "pace"):
             setattr(app.state, name, getattr(parts, name))
+        app.state.places = Places(parts.pace.most)
     described: dict[str, Any] = {}
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -1,16 +1,16 @@
 """Jobs, for users."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from pydantic import BaseModel
 
 from flaregate_wire.definitions import JobDefinition
-from flaregate_wire.jobs import ArtifactPage, CacheRemoved, JobPage, JobView, PlanView
+from flaregate_wire.jobs import ArtifactPage, CacheRemoved, JobPage, JobView, PlanView, Principal
 from flaregate_wire.limits import DEFINITION_BYTES
 from flaregate_wire.problems import Code
 from flaregate_wire.states import State
@@ -18,7 +18,7 @@ from gateway.api import tables
 from gateway.api.bodies import json_body
 from gateway.api.describe import JOB_EXAMPLE, problems, takes
 from gateway.api.identity import User
-from gateway.api.streams import Pace, paced
+from gateway.api.streams import Pace, Stream, paced
 from gateway.jobs.errors import InvalidRequest, Refusal
 from gateway.jobs.service import Form, Service
 
@@ -27,6 +27,8 @@ NDJSON = "application/x-ndjson"
 JSON, CSV, PARQUET = tables.JSON, tables.CSV, tables.PARQUET
 TABLE = {"type": "object", "properties": {"rows": {"type": "array", "items": {"type": "object"}}}}
 SSE = "text/event-stream"
+NOW = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""Headers of an answer that is not to be kept by anyone on the way."""
 MAX_WAIT = 55.0
 POLL_AFTER = "1"
 
@@ -156,7 +158,7 @@ async def delete(request: Request, who: User, job: str) -> Response:
     return Response(status_code=204)
 
 
-def _accepted(request: Request, *offered: str) -> str:
+def accepted(request: Request, *offered: str) -> str:
     """The first offered media type that the client takes."""
     wanted = [part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "*/*").split(",")]
     for media_type in offered:
@@ -166,12 +168,13 @@ def _accepted(request: Request, *offered: str) -> str:
     raise NotAcceptable(f"this is {' or '.join(offered)}; Accept has {', '.join(wanted)}")
 
 
-def _stream(request: Request, chunks: AsyncIterator[bytes], media_type: str) -> StreamingResponse:
+def stream(
+    request: Request, who: Principal, chunks: AsyncIterator[bytes], media_type: str, headers: Mapping[str, str] = NOW
+) -> Response:
+    """An answer that goes on until it is old, and has one of the tenant's places meanwhile."""
     pace: Pace = request.app.state.pace
     body = paced(chunks, pace, sse=media_type == SSE)
-    return StreamingResponse(
-        body, media_type=media_type, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
+    return Stream(body, request.app.state.places, who.tenant, media_type, headers)
 
 
 @router.get(
@@ -187,10 +190,10 @@ async def events(
     last_event_id: Annotated[str | None, Header(description="As `after`; it wins.")] = None,
 ) -> Response:
     """Follow a job's events until `end`; server-sent events, or lines of JSON by `Accept`."""
-    media_type = _accepted(request, SSE, NDJSON)
+    media_type = accepted(request, SSE, NDJSON)
     start = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
     form: Form = "sse" if media_type == SSE else "ndjson"
-    return _stream(request, await service_of(request).stream(who.tenant, job, start, form), media_type)
+    return stream(request, who, await service_of(request).stream(who.tenant, job, start, form), media_type)
 
 
 @router.get(
@@ -213,32 +216,11 @@ async def results(
     By `Accept` a table is CSV or Parquet, one row an outcome; with `group_by` one row a group, and JSON too. In CSV an
     apostrophe stands before text that a spreadsheet would run as a formula.
     """
-    media_type = _accepted(request, *((JSON, CSV, PARQUET) if group_by else (NDJSON, CSV, PARQUET)))
+    media_type = accepted(request, *((JSON, CSV, PARQUET) if group_by else (NDJSON, CSV, PARQUET)))
     if media_type != NDJSON:
         table = await service_of(request).table(who.tenant, job, group_by)
         return await tables.response(table, media_type, job)
-    return _stream(request, await service_of(request).stream(who.tenant, job, after, "outcomes"), media_type)
-
-
-@router.get(
-    "/jobs/{job}/logs",
-    responses=problems(Code.NOT_FOUND) | {200: {"content": {"text/plain": {}}}},
-    response_class=StreamingResponse,
-)
-async def logs(
-    request: Request,
-    who: User,
-    job: str,
-    index: Annotated[int | None, Query(ge=0, description="Only this container: 0 the head, then the workers.")] = None,
-    role: Annotated[Literal["head", "worker"] | None, Query(description="Only the head's, or the workers'.")] = None,
-    attempt: Annotated[int | None, Query(ge=1, description="Only this attempt; default: all.")] = None,
-    tail: Annotated[int | None, Query(ge=0, le=100_000, description="Only the last lines.")] = None,
-    follow: Annotated[bool, Query(description="Go on until the job ends.")] = False,  # noqa: FBT002 - by name only
-) -> Response:
-    """What the job's code has printed, as text."""
-    wanted: dict[str, Any] = {"index": index, "role": role, "attempt": attempt, "tail": tail, "follow": follow}
-    chunks = await service_of(request).log(who.tenant, job, **wanted)
-    return StreamingResponse(chunks, media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})
+    return stream(request, who, await service_of(request).stream(who.tenant, job, after, "outcomes"), media_type)
 
 
 @router.get("/jobs/{job}/artifacts", response_model=ArtifactPage, responses=problems(Code.NOT_FOUND))

@@ -2,8 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from flaregate_wire.problems import Code
+from gateway.jobs.errors import Refusal
 
 HEARTBEAT = b": still here\n\n"
 RECONNECT = b"event: reconnect\ndata: {}\n\n"
@@ -11,15 +18,64 @@ RECONNECT = b"event: reconnect\ndata: {}\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """When a stream speaks for itself."""
+    """When a stream speaks for itself, and how many there may be."""
 
     heartbeat: float
     """Seconds of silence before a comment."""
     age: float
     """Seconds after which the client is asked to resume: platforms cut long requests anyway."""
+    most: int = 2000
+    """Of one tenant at once."""
 
 
-async def paced(chunks: AsyncIterator[bytes], pace: Pace, *, sse: bool) -> AsyncIterator[bytes]:
+class TooManyStreams(Refusal):
+    code = Code.TOO_MANY_STREAMS
+
+
+class Places:
+    """How many streams each tenant has open at this gateway."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._taken: Counter[str] = Counter()
+
+    def take(self, tenant: str) -> None:
+        """Raise TooManyStreams where there is no place; `leave` must follow."""
+        if self._taken[tenant] >= self.most:
+            raise TooManyStreams(f"{self.most} streams are open; the limit streams is {self.most} for each tenant")
+        self._taken[tenant] += 1
+
+    def leave(self, tenant: str) -> None:
+        """The stream has ended."""
+        self._taken[tenant] -= 1
+        if not self._taken[tenant]:
+            del self._taken[tenant]
+
+
+class Stream(StreamingResponse):
+    """An answer that has a place until it has ended, however it does."""
+
+    def __init__(
+        self,
+        chunks: AsyncGenerator[bytes, None],
+        places: Places,
+        tenant: str,
+        media_type: str,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(chunks, media_type=media_type, headers=headers)
+        self._chunks, self._places, self._tenant = chunks, places, tenant
+        places.take(tenant)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with contextlib.aclosing(self._chunks):  # at once, not when someone collects what a client left
+                await super().__call__(scope, receive, send)
+        finally:
+            self._places.leave(self._tenant)
+
+
+async def paced(chunks: AsyncIterator[bytes], pace: Pace, *, sse: bool) -> AsyncGenerator[bytes, None]:
     """The chunks, with comments in silences (server-sent events only) and an end when the stream is old."""
     loop = asyncio.get_running_loop()
     end = loop.time() + pace.age

@@ -1,6 +1,7 @@
 """How the event loop uses the database: threads write and read, nothing of it runs on the loop."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -29,7 +30,7 @@ class Database:
         except BaseException:
             self._engines.dispose()
             raise
-        self._writers = [Writer(self._engines.writing, self._engines.together) for _ in range(self._engines.writers)]
+        self._writers = [Writer(self._engines.writing, dialects.TOGETHER) for _ in range(self._engines.writers)]
         self._readers = ThreadPoolExecutor(dialects.READERS, "reader")
 
     @property
@@ -55,7 +56,7 @@ class Database:
         that is dropped does not stop half-way what it has begun. Raises DatabaseAway.
         """
         loop = asyncio.get_running_loop()
-        wanted = Wanted(work, done, loop, loop.create_future())
+        wanted = Wanted(work, done, loop, loop.create_future(), lane)
         self._writers[hash(lane) % len(self._writers)].put(wanted)
         result: T = await asyncio.shield(wanted.future)
         return result
@@ -67,7 +68,7 @@ class Database:
             with self._engines.reading.connect() as connection:
                 return work(connection)
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, patiently, query)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, patiently, query, time.monotonic())
 
     def close(self) -> None:
         """Wait for what has begun and let go of all connections."""

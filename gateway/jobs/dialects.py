@@ -13,7 +13,7 @@ READERS = 4
 WRITERS = 4
 """Of PostgreSQL. SQLite has one: it lets one write at a time anyway."""
 TOGETHER = 64
-"""Writes that wait are one transaction of SQLite's, so many at most."""
+"""Writes that wait are one transaction, so many at most."""
 UPGRADE = 0x666C6172
 """The number of PostgreSQL's lock under which the schema is upgraded."""
 _PASSING = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"})
@@ -41,7 +41,6 @@ class Engines:
     writing: Engine
     reading: Engine
     writers: int
-    together: int
 
     def dispose(self) -> None:
         """Let go of all connections that nobody uses."""
@@ -71,7 +70,7 @@ def _sqlite(url: URL) -> Engines:
     for engine, begin in ((writing, "BEGIN IMMEDIATE"), (reading, "BEGIN")):
         event.listen(engine, "connect", _pragmas)
         event.listen(engine, "begin", _beginner(begin))
-    return Engines("sqlite", writing, reading, writers=1, together=TOGETHER)
+    return Engines("sqlite", writing, reading, writers=1)
 
 
 def _pragmas(connection: Any, _: object) -> None:
@@ -100,7 +99,7 @@ def _postgres(url: URL, pause: float) -> Engines:
         reading = create_engine(url, pool_size=READERS, connect_args=given, isolation_level="AUTOCOMMIT")
     except ModuleNotFoundError as error:
         raise DatabaseRefused("PostgreSQL needs psycopg: pip install 'flaregate[postgresql]'") from error
-    return Engines("postgresql", writing, reading, writers=WRITERS, together=1)
+    return Engines("postgresql", writing, reading, writers=WRITERS)
 
 
 def conninfo(text_url: str) -> str:

@@ -19,9 +19,10 @@ from gateway.jobs.database import Database
 from gateway.jobs.garbage_index import GarbageIndex
 from gateway.jobs.holding import Holding, Overtaken
 from gateway.jobs.listing import Filter
+from gateway.jobs.log_index import LogIndex
 from gateway.jobs.moves import Move
 from gateway.jobs.needs import NOTHING, Needs, refer
-from gateway.jobs.records import ATTEMPT, JOB, Answer, AttemptRecord, Blob, JobRecord, Segment
+from gateway.jobs.records import ATTEMPT, JOB, Answer, AttemptRecord, Blob, JobRecord
 
 MOST_BATCHES = 1000
 """Of a job, that are looked at for one page of its events."""
@@ -54,6 +55,7 @@ class SqlRepository:
         self.staged = BlobIndex(self._database)
         self.archives = ArchiveIndex(self._database)
         self.garbage = GarbageIndex(self._database)
+        self.logs = LogIndex(self._database)
         self._listeners: list[Callable[[Written], None]] = []
         self.listen(self._held)
 
@@ -199,12 +201,6 @@ class SqlRepository:
             return tuple(Batch(row.first, row.last, bytes(row.lines)).after(after) for row in found)
 
         return await self._database.read(work)
-
-    async def segments(self, job: str, after: int = 0) -> tuple[tuple[int, Segment], ...]:
-        """The index of a job's logs: pieces in the order in which they came, each with its number."""
-        c = t.segments.c
-        query = select(c.id, c.attempt, c.container, c.start, c.size, c.key).where(c.job == job, c.id > after)
-        return tuple((row[0], Segment(*tuple(row)[1:])) for row in await self._rows(query.order_by(c.id)))
 
     async def artifacts(self, job: str) -> tuple[CommittedArtifact, ...]:
         """What a job left in the store, by name."""

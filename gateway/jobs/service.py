@@ -23,7 +23,7 @@ from gateway.jobs.feed import Feed, Form
 from gateway.jobs.keys import Keys
 from gateway.jobs.large import LargeObjects
 from gateway.jobs.listing import Filter
-from gateway.jobs.logs import LogFilter, LogReader
+from gateway.jobs.logs import LogQuery, LogReader, OpenedLog
 from gateway.jobs.policy import Policy
 from gateway.jobs.records import Answer, AttemptRecord, JobRecord
 from gateway.jobs.references import References
@@ -239,20 +239,9 @@ class Service:
         """The outcomes of a job that has ended as rows, or groups of them."""
         return await self._results.table(await self._record(tenant, job), by)
 
-    async def log(
-        self,
-        tenant: str,
-        job: str,
-        *,
-        index: int | None,
-        role: Literal["head", "worker"] | None,
-        attempt: int | None,
-        tail: int | None,
-        follow: bool,
-    ) -> AsyncIterator[bytes]:
+    async def log(self, tenant: str, job: str, query: LogQuery) -> OpenedLog:
         """What the job's code has printed."""
-        await self._record(tenant, job)
-        return self._logs.read(job, LogFilter(index, role, attempt), tail, follow=follow)
+        return await self._logs.open(await self._record(tenant, job), query)
 
     async def artifacts(self, tenant: str, job: str) -> ArtifactPage:
         """What the job left in the store."""

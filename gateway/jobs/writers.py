@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -34,6 +34,8 @@ class Wanted:
     done: Callable[[Any], None] | None
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    lane: str = ""
+    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,32 +97,17 @@ class Writer:
                 yield self._waiting.get_nowait()
 
     def _together_or_alone(self, group: list[Wanted]) -> list[Settled]:
+        """In one transaction; where one of them raises anything, each in its own."""
         if len(group) > 1:
-            try:
-                return self._once(group)
-            except DBAPIError:  # whose trouble it is shows when each is alone
-                log.debug("%d transactions could not be one", len(group), exc_info=True)
+            with suppress(Exception):  # whose trouble it is, each will see by itself
+                ordered = sorted(group, key=lambda wanted: wanted.lane)  # as other gateways lock them too
+                results = self._transact(lambda connection: [wanted.work(connection) for wanted in ordered])
+                return [Settled(wanted, result) for wanted, result in zip(ordered, results, strict=True)]
         return [self._alone(wanted) for wanted in group]
-
-    def _once(self, group: list[Wanted]) -> list[Settled]:
-        """One transaction; what one of them raises undoes that one. A DBAPIError undoes all and is raised."""
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        connection, settled = self._connection, []
-        with connection.begin():
-            for wanted in group:
-                try:
-                    with connection.begin_nested():
-                        settled.append(Settled(wanted, wanted.work(connection)))
-                except DBAPIError:
-                    raise
-                except Exception as error:  # noqa: BLE001 - its caller's, not the others'
-                    settled.append(Settled(wanted, error=error))
-        return settled
 
     def _alone(self, wanted: Wanted) -> Settled:
         try:
-            return Settled(wanted, patiently(lambda: self._transact(wanted.work)))
+            return Settled(wanted, patiently(lambda: self._transact(wanted.work), wanted.since))
         except Exception as error:  # noqa: BLE001 - its caller's
             return Settled(wanted, error=error)
 
@@ -137,12 +124,12 @@ class Writer:
             raise
 
 
-def patiently(work: Callable[[], T]) -> T:
+def patiently(work: Callable[[], T], since: float) -> T:
     """The work's result; it is done again, with growing pauses, where the reason that it failed will pass.
 
-    Raises DatabaseAway where it has not passed in time.
+    Raises DatabaseAway where it has not passed in time, counted from when it was asked for.
     """
-    end, pause, tries = time.monotonic() + PATIENCE, 0.02, 0
+    end, pause, tries = since + PATIENCE, 0.02, 0
     while True:
         tries += 1
         try:

@@ -58,7 +58,12 @@ class FolderStore:
         return self._objects / checked(key)
 
     async def get(self, key: str, *, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        file = await asyncio.to_thread(_open, self._path(key), start)
+        opening = asyncio.ensure_future(asyncio.to_thread(_open, self._path(key), start))
+        try:
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_closed)
+            raise
         left = float("inf") if stop is None else stop - start
         try:
             while left > 0:
@@ -207,6 +212,12 @@ def _open(path: Path, start: int) -> BinaryIO:
         raise ObjectMissing(path.name) from error
     file.seek(start)
     return file
+
+
+def _closed(opening: "asyncio.Task[BinaryIO]") -> None:
+    """Whoever wanted the file has gone meanwhile."""
+    if opening.exception() is None:
+        opening.result().close()
 
 
 def _info(path: Path, key: str) -> ObjectInfo:

@@ -20,7 +20,7 @@ from tests.chaos.replica import FolderLauncher
 from tests.doubles import Container, outcome, progress, until
 from tests.gateway.conftest import digits
 from tests.gateway.test_streams import kept, last_id
-from tests.servers.postgres import BOTH
+from tests.servers.databases import BOTH
 
 pytestmark = pytest.mark.chaos
 DATABASES = BOTH[1:]

@@ -15,10 +15,11 @@ from gateway.jobs.errors import InvalidRequest
 from gateway.jobs.holding import Overtaken
 from gateway.jobs.ids import first_id, new_id
 from gateway.jobs.listing import Filter
+from gateway.jobs.log_index import Cursor, LogFilter
 from gateway.jobs.records import Answer, Segment
 from gateway.jobs.repository import SqlRepository
 from tests.gateway.test_decisions import NOW, job
-from tests.servers.postgres import BOTH
+from tests.servers.databases import BOTH
 
 DATABASES = BOTH
 
@@ -246,9 +247,18 @@ async def test_logs_and_artifacts(repository):
     await repository.change(record.id, lambda *_: move)
     again = replace(move, segments=(), artifacts=(artifacts[0].model_copy(update={"size": 2}),))
     await repository.change(record.id, lambda *_: again)
-    found = await repository.segments(record.id)
+    found = await repository.logs.behind(record.id, LogFilter(), 0)
     assert [segment for _, segment in found] == list(segments)
-    assert [segment for _, segment in await repository.segments(record.id, found[1][0])] == [segments[2]]
+    numbers = [number for number, _ in found]
+    assert [segment for _, segment in await repository.logs.behind(record.id, LogFilter(), numbers[1])] == [segments[2]]
+    assert await repository.logs.before(record.id, LogFilter(), None) == found[::-1]
+    assert await repository.logs.before(record.id, LogFilter(), numbers[1]) == found[:1]
+    for offset, cursor in [(0, Cursor()), (9, Cursor()), (10, Cursor(numbers[0], 10)), (99, Cursor(numbers[2], 30))]:
+        assert await repository.logs.seek(record.id, LogFilter(role="head"), offset) == cursor
+    assert [await repository.logs.size(record.id, LogFilter(), until) for until in (None, *numbers)] == [30, 10, 20, 30]
+    for other in (LogFilter(index=1), LogFilter(role="worker"), LogFilter(attempt=2)):
+        assert await repository.logs.size(record.id, other) == 0
+        assert await repository.logs.behind(record.id, other, 0) == ()
     assert [item.name for item in await repository.artifacts(record.id)] == ["B", "_", "a", "a-b", "b"]
     assert (await repository.artifacts(record.id))[4].size == 2
 

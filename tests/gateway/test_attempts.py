@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 
 from tests.doubles import TIME, Container, outcome, progress
-from tests.servers.postgres import BOTH
+from tests.servers.databases import BOTH
 
 DATABASES = BOTH
 

@@ -12,7 +12,7 @@ from flaregate_wire.attempts import CacheFetch, CacheKeep, CacheLookup
 from gateway.jobs.keys import Container
 from gateway.jobs.tables import metadata
 from gateway.stores.base import ObjectMissing
-from tests.servers.postgres import BOTH
+from tests.servers.databases import BOTH
 
 DATABASES = BOTH
 

@@ -20,7 +20,7 @@ from gateway.jobs.records import ATTEMPT, JOB
 from gateway.jobs.repository import SqlRepository
 from gateway.jobs.tables import metadata
 from tests.gateway.test_decisions import NOW, attempt, job
-from tests.servers.postgres import BOTH
+from tests.servers.databases import BOTH
 
 DATABASES = BOTH
 SUM = "sha256:" + "0" * 64

@@ -16,7 +16,7 @@ from tests.doubles import (
     outcome,
     until,
 )
-from tests.servers.postgres import BOTH
+from tests.servers.databases import BOTH
 
 DATABASES = BOTH
 

@@ -11,7 +11,7 @@ import pytest
 from gateway.jobs import news
 from gateway.jobs.news import News
 from tests.doubles import InstantLauncher, outcome, progress, until
-from tests.servers.postgres import BOTH
+from tests.servers.databases import BOTH
 
 DATABASES = BOTH[1:]
 

@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import random
 import socket
+import statistics
+import time
 
 import httpx
+import psutil
 import pytest
 import uvicorn
 from hypothesis import given
@@ -14,9 +17,10 @@ from hypothesis import strategies as st
 from flaregate_wire.events import NodeEvent
 from gateway.jobs.batches import batch_of, kind_of
 from gateway.jobs.feed import KEPT_BYTES, Channel
+from tests import doubles
 from tests.doubles import TIME, outcome, progress, until
 from tests.gateway.conftest import TOKEN
-from tests.servers.postgres import BOTH
+from tests.servers.databases import BOTH
 
 DATABASES = BOTH
 
@@ -194,3 +198,59 @@ async def test_other_forms_are_not_made(gateway, accept):
     job = await gateway.submit()
     answer = await gateway.http.get(f"/v1/jobs/{job}/events", headers={"Accept": accept})
     assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
+
+
+async def test_a_tenant_has_so_many_streams_and_a_place_is_free_when_one_ends(deploy):
+    gateway = deploy(most=3)
+    async with served(gateway) as client:
+        job = await gateway.submit()
+        head = await gateway.head(job)
+        limits = {limit["name"]: limit["value"] for limit in (await client.get("/v1/limits")).json()}
+        assert limits["streams"] == 3
+        paths = [f"/v1/jobs/{job}/{rest}" for rest in ("events", "results", "logs?follow=true")]
+        async with contextlib.AsyncExitStack() as reading:
+            for path in paths:
+                answer = await reading.enter_async_context(client.stream("GET", path))
+                assert answer.status_code == 200
+            for path in paths:
+                refused = await client.get(path)
+                assert (refused.status_code, refused.json()["code"]) == (429, "too_many_streams")
+                assert refused.headers["retry-after"] == "1"
+                assert "limit streams is 3" in refused.json()["detail"]
+            assert (await client.get(f"/v1/jobs/{job}/logs")).status_code == 200, (
+                "one that ends by itself needs no place"
+            )
+        await head.commit()  # what a client has left is noticed at the next word
+        await until(lambda: not gateway.app.state.places._taken)
+        assert (await client.get(paths[0])).status_code == 200
+
+
+async def test_hundreds_of_idle_streams_cost_little_and_submitting_stays_quick(deploy):
+    gateway = deploy(doubles.SlowLauncher())
+    count = 400
+    async with served(gateway) as client:
+        job = await gateway.submit()
+        request = f"GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        before = psutil.Process().memory_info().rss
+
+        async def follow():
+            reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+            writer.write(request.encode())
+            text = await reader.readuntil(b"event: end\n")
+            writer.close()
+            await writer.wait_closed()
+            return text.partition(b"id: 1\n")[2].count(b"\nevent: ")
+
+        readers = [asyncio.create_task(follow()) for _ in range(count)]
+        channels = gateway.service._feed._channels
+        await until(lambda: job in channels and channels[job].readers == count, 20)
+        times = []
+        for _ in range(20):
+            start = time.perf_counter()
+            await gateway.submit()
+            times.append(time.perf_counter() - start)
+        grown = (psutil.Process().memory_info().rss - before) / count
+        assert grown < 128 * 1024, "client and server together"
+        assert statistics.median(times) < 0.25
+        await gateway.http.post(f"/v1/jobs/{job}/cancel", json={})
+        assert len(set(await asyncio.gather(*readers))) == 1
