@@ -19,7 +19,7 @@ from gateway.jobs.records import JOB
 from gateway.jobs.retention import Retention
 from tests import doubles
 from tests.gateway.test_decisions import job as record
-from tests.servers.postgres import BOTH
+from tests.servers.databases import BOTH
 
 DATABASES = BOTH
 
