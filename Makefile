@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test test-all soak check bench docs golden lock clean
+.PHONY: install postgresql demo test test-all soak check bench docs golden lock clean
 
 install: $(INSTALLED)
 
@@ -14,13 +14,18 @@ $(INSTALLED): requirements/dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+postgresql:  ## The server that tests start on a port of its own; Debian's package, where it is missing
+	@ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 || command -v postgres > /dev/null \
+	  || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -y -q --no-install-recommends postgresql; } \
+	  || { echo "PostgreSQL is missing; as root: apt-get install -y --no-install-recommends postgresql" >&2; exit 1; }
+
 demo: install  ## A search over scikit-learn's digits, the whole way
 	$(BIN)/flaregate run examples/digits.json --save digits.fitted.zip
 
 test: install  ## Under 10 minutes on 2 cores; real Ray end to end
 	$(BIN)/python -m pytest -m "not (chaos or exhaustive or foreign or services or soak)"
 
-test-all: install  ## What `make test` leaves out: processes killed on purpose, real S3 and PostgreSQL servers, hundreds of random pipelines, scikit-learn's own tests
+test-all: install postgresql  ## What `make test` leaves out: processes killed on purpose, real S3 and PostgreSQL servers, hundreds of random pipelines, scikit-learn's own tests
 	$(BIN)/python -m pytest -m "chaos or exhaustive or foreign or services"
 
 soak: test test-all bench  ## Everything, with the benchmarks and all of scikit-learn's own tests
@@ -32,7 +37,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: .venv-bench/.installed  ## make bench NAME=w2 runs one; results go to benchmarks/results/
+bench: .venv-bench/.installed postgresql  ## make bench NAME=w2 runs one; results go to benchmarks/results/
 	.venv-bench/bin/python -m benchmarks $(NAME)
 
 .venv-bench/.installed: requirements/bench.lock  ## With the peers, which tests do not need

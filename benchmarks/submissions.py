@@ -36,7 +36,7 @@ def run(name: str, pairs: int = harness.PAIRS, requests: int = REQUESTS) -> None
     with ExitStack() as stack:
         server = stack.enter_context(postgres.running(durable=True))
         urls = {BARE: None, "SQLite": None, "PostgreSQL": server.database()}
-        ports = {title: stack.enter_context(_gateway(title, url)) for title, url in urls.items()}
+        ports = {title: stack.enter_context(gateway(title, url)) for title, url in urls.items()}
         rows = [_round(ports, requests if pair else requests // 10) for pair in range(pairs + 1)][1:]
     told = [
         Claim(f"{kind}, requests a second over those without", f"{kind}, 1/s", f"{BARE}, 1/s", gate=0.5, aim=0.65)
@@ -49,14 +49,14 @@ def run(name: str, pairs: int = harness.PAIRS, requests: int = REQUESTS) -> None
 def _round(ports: dict[str, int], requests: int) -> Row:
     row: Row = {}
     for title, port in ports.items():
-        seconds, times = asyncio.run(_load(port, requests))
+        seconds, times = asyncio.run(load(port, requests))
         row[f"{title}, 1/s"] = requests / seconds
         row[f"{title}, p50 ms"] = statistics.median(times) * 1000
         row[f"{title}, p99 ms"] = sorted(times)[int(len(times) * 0.99)] * 1000
     return row
 
 
-async def _load(port: int, requests: int) -> tuple[float, list[float]]:
+async def load(port: int, requests: int) -> tuple[float, list[float]]:
     """Send them, each connection one after the other; wall seconds, and seconds of each."""
     body = json.dumps(EXAMPLE).encode()
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {TOKEN}\r\n"
@@ -80,7 +80,7 @@ async def _load(port: int, requests: int) -> tuple[float, list[float]]:
 
 
 @contextmanager
-def _gateway(title: str, url: str | None) -> Iterator[int]:
+def gateway(title: str, url: str | None) -> Iterator[int]:
     """The port of a process that takes submissions."""
     with TemporaryDirectory(prefix="flaregate-bench-") as home:
         given = json.dumps({"home": home, "database_url": url, "token": TOKEN})
@@ -107,13 +107,14 @@ def serve() -> None:
     home = Home(settings.home)
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
+    listening.listen(CONNECTIONS)
     port = listening.getsockname()[1]
-    gateway = assemble(settings, home, f"http://127.0.0.1:{port}", LocalLauncher(home.path, inherited()))
+    made = assemble(settings, home, f"http://127.0.0.1:{port}", LocalLauncher(home.path, inherited()))
     if title == BARE:
-        gateway.repository.create = _kept_nowhere  # type: ignore[method-assign]
+        made.repository.create = _kept_nowhere  # type: ignore[method-assign]
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
-    config = uvicorn.Config(gateway.app, log_config=None, access_log=False, lifespan="off")
+    config = uvicorn.Config(made.app, log_config=None, access_log=False, lifespan="off")
     asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
 
 

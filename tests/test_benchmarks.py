@@ -1,12 +1,13 @@
 """What benchmarks say follows from what they measured, and every way of a workload gives the same numbers."""
 
+import asyncio
 import json
 
 import pytest
 from sklearn.model_selection import ParameterGrid
 from sklearn.tree import DecisionTreeClassifier
 
-from benchmarks import report
+from benchmarks import many_jobs, report, submissions
 from benchmarks.contestants import InProcess
 from benchmarks.engine_alone import run_engine
 from benchmarks.functions import Cells
@@ -82,6 +83,23 @@ def test_a_sweep_by_hand_is_what_joblib_gives():
     cells = Cells({"task": [0], "seed": [0, 1], "rate": [0.01]})
     assert len(cells.peer()) == len(ParameterGrid(cells.axes))
     same(cells.peer(), InProcess().work(cells)[0])
+
+
+async def test_each_operation_on_a_table_of_jobs_is_measured():
+    with many_jobs.filled(None, 140) as (home, url):
+        table = many_jobs.Table(home, url)
+        found = await table.measured(repeats=2)
+        table.close()
+    assert tuple(found) == many_jobs.OPERATIONS
+    assert {len(times) for times in found.values()} == {2}
+
+
+@pytest.mark.parametrize("title", [submissions.BARE, "SQLite"])
+def test_submissions_are_taken_with_and_without_a_database(title):
+    with submissions.gateway(title, None) as port:
+        seconds, times = asyncio.run(submissions.load(port, 64))
+    assert len(times) == 64
+    assert seconds > 0
 
 
 def test_other_numbers_stop_a_benchmark():

@@ -141,7 +141,7 @@ class Reconciler:
             try:
                 await self._holding.keep(self._now())
                 if self._holding:
-                    await self._tick()
+                    await self.tick()
             except DatabaseAway:
                 log.warning("the database is away; nothing is done until it is back")
             except Exception:  # whatever it was, the next look may succeed; without looks no job would ever end
@@ -152,7 +152,7 @@ class Reconciler:
                     await self._stirred.wait()
                 await asyncio.sleep(min(SOON, self._cadence.tick))
 
-    async def _tick(self) -> None:
+    async def tick(self) -> None:
         """Look at all attempts of which something may be left, and have those jobs looked at that need it."""
         jobs = [pair for pair in await self._repository.held() if pair[0].id in self._holding]
         handles = {
