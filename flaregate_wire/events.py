@@ -158,6 +158,7 @@ class UsageEvent(_Event):
     type: Literal["usage"] = "usage"
     vcpu_seconds: float
     gib_seconds: float
+    cost: str = Field(default="unknown", description="Decimal amount and currency, or `unknown`.")
 
 
 class EndEvent(_Event):

@@ -52,6 +52,14 @@ class Cluster(PeerModel):
         return 1 + self.workers
 
 
+class Place(PeerModel):
+    """A queued job's place among those that wait for room on the platform."""
+
+    position: int = Field(description="From 1.")
+    length: int = Field(description="Jobs that wait.")
+    reason: str
+
+
 class AttemptView(PeerModel):
     """One try at running the job."""
 
@@ -114,6 +122,7 @@ class JobView(PeerModel):
     expires: Time | None = Field(default=None, description="When it is removed with all that it left; set at its end.")
     conditions: tuple[Condition, ...] = ()
     attempts: tuple[AttemptView, ...] = ()
+    place: Place | None = Field(default=None, description="In the queue, while it waits for room on the platform.")
     timeline: dict[str, Time] = Field(
         default_factory=dict, description="queued, first_outcome, done, and the last attempt's phases."
     )
@@ -153,7 +162,10 @@ class PlanView(PeerModel):
         "refit is not among them. None: not known before the job has read its inputs, or too much to look through.",
     )
     cluster: Cluster
-    cost: str = "unknown"
+    cost: str = Field(
+        default="unknown", description="Of the whole cluster until the timeout: what one attempt costs at most."
+    )
+    cost_hour: str = Field(default="unknown", description="Of an hour of the whole cluster.")
 
 
 class CacheRemoved(PeerModel):
@@ -190,6 +202,15 @@ class Limit(PeerModel):
     name: str
     value: JsonValue
     unit: str
+
+
+class PriceView(PeerModel):
+    """What the platform asks for a container, from its start to its end."""
+
+    launcher: str
+    vcpu_second: str = Field(description="Decimal amount and currency, or `unknown`.")
+    gib_second: str
+    source: str
 
 
 class Principal(PeerModel):

@@ -65,6 +65,7 @@ class Reason(StrEnum):
     PLATFORM_ERROR = "platform_error"
     CANCELLED_BY_USER = "cancelled_by_user"
     CLIENT_GONE = "client_gone"
+    COST_CAP = "cost_cap"
     TIMEOUT = "timeout"
 
 
@@ -93,6 +94,7 @@ HINTS: dict[Reason, str] = {
     Reason.PLATFORM_ERROR: "the platform refused or broke; see the message and the gateway's log",
     Reason.CANCELLED_BY_USER: "someone asked for it",
     Reason.CLIENT_GONE: "the program that opened the embedded gateway ended; 'flaregate up' keeps one for longer",
+    Reason.COST_CAP: "it reached limits.max_cost; raise it, or ask for less: what is done already is in the cache",
     Reason.TIMEOUT: "raise limits.timeout, or give the job more workers",
 }
 

@@ -88,10 +88,11 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher) -> Ga
     )
     service = Service(repository, store, launcher, keys, times, policy, clock, direct=served is None)
     linger = launcher.capabilities.linger if settings.linger is None else settings.linger
-    rules = Rules(settings.launch_timeout, settings.grace, linger, lease, clock())
+    price = launcher.capabilities.price
+    rules = Rules(settings.launch_timeout, settings.grace, linger, lease, clock(), price)
     cadence = Cadence(settings.tick, settings.reap_interval)
     reconciler = Reconciler(repository, launcher, keys, service, rules, cadence, url, clock)
-    service.stirred = reconciler.nudge
+    service.stirred, service.place, service.figures = reconciler.nudge, reconciler.place, reconciler.figures
     service.references.places = _places(settings)
     works = [reconciler.run, service.cache.run, service.archiver.run, service.retention.run, service.readiness.run]
     if repository.kind == "postgresql":

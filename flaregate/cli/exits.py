@@ -21,7 +21,14 @@ class Exit(IntEnum):
 
 
 _PLATFORM = frozenset(
-    {Reason.HEAD_LOST, Reason.WORKERS_NOT_JOINED, Reason.LAUNCH_TIMEOUT, Reason.PLATFORM_ERROR, Reason.COMMIT_FAILED}
+    {
+        Reason.HEAD_LOST,
+        Reason.WORKERS_NOT_JOINED,
+        Reason.LAUNCH_TIMEOUT,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.PLATFORM_ERROR,
+        Reason.COMMIT_FAILED,
+    }
 )
 
 
@@ -33,7 +40,7 @@ def exit_of(job: JobView) -> Exit:
         case State.FAILED:
             return Exit.PLATFORM if job.reason in _PLATFORM else Exit.FAILED
         case State.CANCELLED:
-            return Exit.CANCELLED
+            return Exit.COST_CAP if job.reason is Reason.COST_CAP else Exit.CANCELLED
         case State.TIMED_OUT:
             return Exit.TIMED_OUT
         case State.QUEUED | State.LAUNCHING | State.RUNNING | State.RETRYING | State.FINISHING:

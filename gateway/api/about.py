@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from flaregate_wire.attempts import BATCH_EVENTS
 from flaregate_wire.events import EVENT_BYTES
-from flaregate_wire.jobs import Limit, Principal
+from flaregate_wire.jobs import Limit, PriceView, Principal
 from flaregate_wire.limits import (
     BATCH_BYTES,
     BLOB_BYTES,
@@ -24,6 +25,7 @@ from gateway.api.bodies import SMALL
 from gateway.api.describe import problems
 from gateway.api.identity import User, user
 from gateway.api.jobs import answer, service_of
+from gateway.api.metrics import exposed
 from gateway.api.streams import Places
 from gateway.console.page import render
 from gateway.jobs.logs import TAIL_BYTES
@@ -53,6 +55,18 @@ async def limits(request: Request) -> list[Limit]:
     """Every limit that the gateway enforces."""
     places: Places = request.app.state.places
     return [*LIMITS, Limit(name="streams", value=places.most, unit="open streams of one tenant")]
+
+
+@router.get("/v1/prices", response_model=PriceView, responses=problems(), dependencies=[Depends(user)])
+async def prices(request: Request) -> Response:
+    """What the platform asks for a container."""
+    return answer(service_of(request).price())
+
+
+@router.get("/metrics", response_class=Response, responses=problems(), dependencies=[Depends(user)])
+async def metrics(request: Request) -> Response:
+    """Numbers for Prometheus; it shows the token as any user does."""
+    return Response(exposed(service_of(request).figures), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/v1/me", response_model=Principal, responses=problems())

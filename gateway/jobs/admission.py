@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from flaregate_wire.definitions import Code, JobDefinition, JoinNode, ModelNode, Node, Signature
-from flaregate_wire.jobs import PlanView, Progress
+from flaregate_wire.jobs import PlanView, Progress, Usage
 from flaregate_wire.planning import faults, plan
 from flaregate_wire.problems import Fault, faults_of
 from flaregate_wire.states import State
 from gateway.jobs.errors import EnvironmentMismatch, InvalidDefinition, PriceUnknown
 from gateway.jobs.ids import new_id
+from gateway.jobs.prices import UNKNOWN, amount_of, money, priced, rate
 from gateway.jobs.records import JobRecord
 from gateway.jobs.references import unresolved
 from gateway.jobs.sizing import choose
@@ -120,8 +122,7 @@ def admit(definition: JobDefinition, platform: Capabilities, tenant: str, now: d
     """The record of a new job. Raises InvalidDefinition or PriceUnknown."""
     check_travels(definition, platform)
     if definition.limits.max_cost is not None:
-        message = f"max_cost needs a price, and {platform.name!r} has none; leave max_cost out"
-        raise PriceUnknown(message, (Fault(pointer="/limits/max_cost", rule="price_unknown", message=message),))
+        _check_currency(definition.limits.max_cost, platform)
     counts = plan(definition).counts()
     return JobRecord(
         id=new_id(now),
@@ -136,6 +137,8 @@ def admit(definition: JobDefinition, platform: Capabilities, tenant: str, now: d
         cluster=choose(definition.resources, counts, platform),
         timeout=definition.limits.timeout,
         retries=definition.limits.retries,
+        max_cost=definition.limits.max_cost,
+        usage=priced(Usage(), platform.price),
         cache=definition.cache,
         references=unresolved(definition),
         progress=Progress(total=counts.tasks),
@@ -143,11 +146,24 @@ def admit(definition: JobDefinition, platform: Capabilities, tenant: str, now: d
     )
 
 
+def _check_currency(cap: str, platform: Capabilities) -> None:
+    price, (_, currency) = platform.price, amount_of(cap)
+    if price is not None and price.currency == currency:
+        return
+    why = f"{platform.name!r} has none" if price is None else f"that of {platform.name!r} is in {price.currency}"
+    message = f"max_cost needs a price, and {why}; leave max_cost out" + (
+        "" if price is None else " or change its currency"
+    )
+    raise PriceUnknown(message, (Fault(pointer="/limits/max_cost", rule="price_unknown", message=message),))
+
+
 def planned(definition: JobDefinition, platform: Capabilities) -> PlanView:
     """What a definition amounts to. Raises InvalidDefinition."""
     check_travels(definition, platform)
     made = plan(definition)
     counts = made.counts()
+    cluster = choose(definition.resources, counts, platform)
+    second = None if platform.price is None else rate(cluster, platform.price)
     lengths = (len(path.nodes) * many for path, many in zip(made.paths, made.sizes, strict=True))
     return PlanView(
         candidates=counts.candidates,
@@ -155,5 +171,11 @@ def planned(definition: JobDefinition, platform: Capabilities) -> PlanView:
         tasks=counts.tasks,
         tasks_unshared=None if counts.folds is None else counts.sources * counts.folds * sum(lengths),
         steps=counts.steps,
-        cluster=choose(definition.resources, counts, platform),
+        cluster=cluster,
+        cost=_money(second, definition.limits.timeout, platform),
+        cost_hour=_money(second, 3600, platform),
     )
+
+
+def _money(second: Decimal | None, seconds: float, platform: Capabilities) -> str:
+    return UNKNOWN if second is None or platform.price is None else money(second * Decimal(seconds), platform.price)

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from flaregate_wire.states import Reason, State
+from gateway.jobs import prices
+from gateway.jobs.moves import used
 from gateway.jobs.records import AttemptRecord, JobRecord, Verdict
-from gateway.launchers.base import Phase, Sighting, Trouble
+from gateway.launchers.base import Phase, Price, Sighting, Trouble
 
 FORCE_AGAIN = 5.0
 """Seconds after which a forced stop that had no effect is repeated."""
@@ -27,6 +30,8 @@ class Rules:
     lease: float
     since: datetime
     """When this gateway began to answer; silence before it is no container's fault."""
+    price: Price | None = None
+    """The platform's; None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +84,29 @@ Action = Wait | Resolve | Begin | Launch | Rule | Stop | Leave | Close
 
 
 def decide(
-    job: JobRecord, attempt: AttemptRecord | None, sighting: Sighting | None, now: datetime, rules: Rules
+    job: JobRecord,
+    attempt: AttemptRecord | None,
+    sighting: Sighting | None,
+    now: datetime,
+    rules: Rules,
+    *,
+    let_in: bool = True,
 ) -> Action:
-    """The next step towards the job's end. `sighting` is None where the platform was not, or could not be, seen."""
+    """The next step towards the job's end.
+
+    Args:
+        job: The job.
+        attempt: Its last attempt.
+        sighting: What the platform says of it; None where that was not, or could not be, seen.
+        now: The time.
+        rules: The deadlines.
+        let_in: Whether the platform has room for another attempt of it.
+    """
     if job.state.terminal:
         return Wait()
-    ending = _unwanted(job, now)
+    ending = _unwanted(job, attempt, now, rules)
     if attempt is None or attempt.gone is not None:
-        return _next(job, now, rules) if ending is None else Close(ending)
+        return _next(job, now, rules, let_in=let_in) if ending is None else Close(ending)
     if attempt.verdict is not None:
         return _end(attempt, attempt.verdict, sighting, now, rules)
     verdict = ending or _lost(attempt, sighting, now, rules)
@@ -95,10 +115,10 @@ def decide(
     return Launch() if attempt.launched is None else Wait()
 
 
-def _next(job: JobRecord, now: datetime, rules: Rules) -> Action:
-    """An attempt; but nothing is launched before it is known what it is to read."""
+def _next(job: JobRecord, now: datetime, rules: Rules, *, let_in: bool) -> Action:
+    """An attempt, when there is room; but nothing is launched before it is known what it is to read."""
     if job.resolved:
-        return Begin()
+        return Begin() if let_in else Wait()
     if now < max(job.created, rules.since) + timedelta(seconds=rules.launch_timeout):
         return Resolve()
     why = "; ".join(one.message or "" for one in job.conditions if one.name == UNREAD) or "the gateway could not ask"
@@ -106,12 +126,25 @@ def _next(job: JobRecord, now: datetime, rules: Rules) -> Action:
     return Close(Verdict(State.FAILED, now, Reason.STAGE_IN_FAILED, message))
 
 
-def _unwanted(job: JobRecord, now: datetime) -> Verdict | None:
+def _unwanted(job: JobRecord, attempt: AttemptRecord | None, now: datetime, rules: Rules) -> Verdict | None:
     if job.wish is not None:
         return Verdict(State.CANCELLED, now, job.wish)
     if job.started is not None and now >= job.started + timedelta(seconds=job.timeout):
         return Verdict(State.TIMED_OUT, now, Reason.TIMEOUT, f"not done {job.timeout:g} seconds after its first launch")
-    return None
+    return None if job.max_cost is None or rules.price is None else _too_dear(job, attempt, now, rules, rules.price)
+
+
+def _too_dear(
+    job: JobRecord, attempt: AttemptRecord | None, now: datetime, rules: Rules, price: Price
+) -> Verdict | None:
+    """Whether the cap is reached, or would be while the containers end."""
+    cap, _ = prices.amount_of(job.max_cost or "")
+    spent = prices.cost(used(job, attempt, now), price)
+    ending = prices.rate(job.cluster, price) * Decimal(rules.grace)
+    if spent + ending < cap:
+        return None
+    told = f"it has cost {prices.money(spent, price)}, and its cap is {job.max_cost}"
+    return Verdict(State.CANCELLED, now, Reason.COST_CAP, told)
 
 
 def _lost(attempt: AttemptRecord, sighting: Sighting | None, now: datetime, rules: Rules) -> Verdict | None:

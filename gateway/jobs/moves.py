@@ -10,7 +10,9 @@ from flaregate_wire.jobs import Condition, Usage
 from flaregate_wire.references import RemoteFile
 from flaregate_wire.states import RETRIED, Reason, State, may_move
 from gateway.jobs.errors import AttemptOver
+from gateway.jobs.prices import priced
 from gateway.jobs.records import AttemptRecord, Instance, JobRecord, Segment, Verdict
+from gateway.launchers.base import Price
 
 GIB = 1024**3
 
@@ -202,7 +204,9 @@ def used(job: JobRecord, attempt: AttemptRecord | None, until: datetime) -> Usag
     )
 
 
-def leave(job: JobRecord, attempt: AttemptRecord, now: datetime, *, lease: float) -> Move | None:
+def leave(
+    job: JobRecord, attempt: AttemptRecord, now: datetime, *, lease: float, price: Price | None = None
+) -> Move | None:
     """The platform says that nothing of the attempt is left: close the job, or make way for the next attempt.
 
     Where the platform forgot when a container ended, its dead-man switch says by when it must have.
@@ -210,7 +214,7 @@ def leave(job: JobRecord, attempt: AttemptRecord, now: datetime, *, lease: float
     if attempt.gone is not None or attempt.verdict is None or job.state.terminal:
         return None
     last = min(now, max(attempt.renewed or attempt.created, attempt.created) + timedelta(seconds=lease))
-    job = replace(job, usage=used(job, attempt, last))
+    job = replace(job, usage=priced(used(job, attempt, last), price))
     attempt, events = _phase(replace(attempt, gone=now), "gone", now)
     if attempt.verdict is None or attempt.verdict.state is State.RETRYING:
         return Move(job, attempt, events)
@@ -221,9 +225,7 @@ def leave(job: JobRecord, attempt: AttemptRecord, now: datetime, *, lease: float
 def close(job: JobRecord, verdict: Verdict, now: datetime) -> Move:
     """The end: state, usage and `end`, in this order and never again anything after them."""
     job, event = _enter(job, verdict.state, now, verdict.reason, verdict.message)
-    usage = UsageEvent(
-        time=now, attempt=job.attempts, vcpu_seconds=job.usage.vcpu_seconds, gib_seconds=job.usage.gib_seconds
-    )
+    usage = UsageEvent(time=now, attempt=job.attempts, **job.usage.model_dump())
     end = EndEvent(time=now, attempt=job.attempts, state=verdict.state, reason=verdict.reason, message=verdict.message)
     timeline = {"done": now, **job.timeline, "gone": now}
     expires = None if job.keep is None else now + timedelta(seconds=job.keep)

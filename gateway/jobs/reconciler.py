@@ -4,20 +4,34 @@ import asyncio
 import contextlib
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
+from flaregate_wire.jobs import Place
 from flaregate_wire.states import Reason, State
 from gateway.jobs import decisions as d
 from gateway.jobs import moves
 from gateway.jobs.errors import DatabaseAway
+from gateway.jobs.figures import Figures
 from gateway.jobs.holding import Overtaken
 from gateway.jobs.keys import Keys
+from gateway.jobs.ledger import Admission, admit, bounded, claim_of
 from gateway.jobs.records import AttemptRecord, Instance, JobRecord, Verdict
 from gateway.jobs.repository import Change, SqlRepository, Written
-from gateway.launchers.base import CannotSee, Handle, Launcher, LaunchFailed, LaunchOrder, LaunchRefused, Sighting
+from gateway.launchers.base import (
+    CannotSee,
+    Handle,
+    Launcher,
+    LaunchFailed,
+    LaunchOrder,
+    LaunchRefused,
+    Quota,
+    Sighting,
+)
 
 log = logging.getLogger(__name__)
 WORKERS = 8
@@ -29,6 +43,7 @@ GIVING_UP = 3.0
 """Seconds that the database has at the end to take the jobs back."""
 UNSEEN = "platform_unseen"
 UNLAUNCHED = "launch_failed"
+CROWDED = "platform_full"
 RELAUNCH = timedelta(seconds=1)
 """Between tries, until the launch's deadline."""
 
@@ -52,6 +67,11 @@ class Seen:
 def _last(how: Callable[[JobRecord, AttemptRecord], moves.Move | None]) -> Change:
     """A change that needs an attempt; a job without one is left as it is."""
     return lambda job, last: None if last is None else how(job, last)
+
+
+def _crowded(job: JobRecord, _: AttemptRecord | None, *, now: datetime, reason: str | None) -> moves.Move | None:
+    """The job waits for room on the platform, or no longer."""
+    return moves.condition(job, CROWDED, now, reason)
 
 
 def _instances(sighting: Sighting) -> dict[int, Instance]:
@@ -103,6 +123,13 @@ class Reconciler:
         self._count = itertools.count(1)
         self._not_before: dict[str, datetime] = {}
         self._stirred = asyncio.Event()
+        self._admission = Admission(frozenset(), {})
+        self.figures = Figures()
+        self._quota = launcher.capabilities.quota if bounded(launcher.capabilities.quota) else None
+
+    def place(self, job: str) -> Place | None:
+        """A queued job's place among those that wait for room."""
+        return self._admission.places.get(job)
 
     def nudge(self, job: str) -> None:
         """Something has happened to a job that is held here: look at the platform soon, and at the job now."""
@@ -160,17 +187,38 @@ class Reconciler:
             for record, attempt in jobs
             if attempt is not None and attempt.gone is None
         }
+        self.figures.held = dict(Counter(record.state.value for record, _ in jobs))
         if handles:
             await self._observe(handles)
+        if self._quota is not None:
+            await self._admit(self._quota)
         for record, attempt in jobs:
             if self._due(record, attempt):
                 self._enqueue(record.id)
+
+    async def _admit(self, quota: Quota) -> None:
+        """Find out who may begin, of the jobs of all gateways on the database; tell those of ours that have to wait."""
+        taken, queue, now = [], {}, self._now()
+        for record, attempt in await self._repository.unended():
+            if attempt is not None and attempt.gone is None:
+                taken.append(claim_of(record, attempt))
+            else:
+                queue[record.id] = record
+        self._admission = admit(quota, taken, [claim_of(record) for record in queue.values()])
+        self.figures.waiting = len(self._admission.places)
+        for job, place in self._admission.places.items():
+            if job in self._holding and moves.condition(queue[job], CROWDED, now, place.reason) is not None:
+                await self._change(job, partial(_crowded, now=now, reason=place.reason))
+
+    def _let_in(self, job: str) -> bool:
+        return self._quota is None or job in self._admission.let_in
 
     def _due(self, record: JobRecord, attempt: AttemptRecord | None) -> bool:
         sighting = self._sighting(attempt)
         if attempt and sighting and moves.sighted(record, attempt, _instances(sighting)):
             return True
-        return not isinstance(d.decide(record, attempt, sighting, self._now(), self._rules), d.Wait)
+        let_in = self._let_in(record.id)
+        return not isinstance(d.decide(record, attempt, sighting, self._now(), self._rules, let_in=let_in), d.Wait)
 
     async def _observe(self, handles: dict[Handle, JobRecord]) -> None:
         asked, now, message = next(self._count), self._now(), None
@@ -179,6 +227,7 @@ class Reconciler:
         except CannotSee as error:
             message = str(error) or "the platform gave no answer"
             seen = {}
+            self.figures.platform_unseen += 1
         self._seen = {handle.attempt: Seen(sighting, asked) for handle, sighting in seen.items()}
         for record in handles.values():
             if moves.condition(record, UNSEEN, now, message) is not None:
@@ -219,7 +268,7 @@ class Reconciler:
             record, attempt = current
             sighting = await self._metered(job, attempt)
             now = self._now()
-            action = d.decide(record, attempt, sighting, now, self._rules)
+            action = d.decide(record, attempt, sighting, now, self._rules, let_in=self._let_in(job))
             if isinstance(action, d.Resolve):
                 self._jobs.resolve(record)
             if isinstance(action, d.Wait | d.Resolve) or not await self._rescued(action, record, attempt):
@@ -257,6 +306,7 @@ class Reconciler:
         now = self._now()
         match action:
             case d.Begin():
+                await self._change(record.id, partial(_crowded, now=now, reason=None))
                 return await self._change(record.id, lambda job, last: moves.begin(job, last, now)) is not None
             case d.Close(verdict):
                 return await self._change(record.id, lambda job, _: moves.close(job, verdict, now)) is not None
@@ -277,7 +327,8 @@ class Reconciler:
                 lease = self._rules.lease
                 self._seen.pop(attempt.id, None)
                 self._acted.pop(attempt.id, None)
-                how = _last(lambda job, last: moves.leave(job, last, now, lease=lease))
+                price = self._rules.price
+                how = _last(lambda job, last: moves.leave(job, last, now, lease=lease, price=price))
                 left = await self._change(record.id, how) is not None
                 await self._forget(self._launcher.handle(attempt.id))
                 return left
@@ -327,10 +378,13 @@ class Reconciler:
             await asyncio.sleep(self._cadence.reap)
 
     async def _end_orphans(self) -> None:
-        for handle in await self._launcher.list():
-            if await self._ownerless(handle):
-                log.warning("%s has no owner; it is ended", handle.name)
-                await self._launcher.stop(handle, force=True)
+        alive = await self._launcher.list()
+        orphans = [handle for handle in alive if await self._ownerless(handle)]
+        self.figures.platform_runs, self.figures.orphaned_runs = len(alive), len(orphans)
+        for handle in orphans:
+            log.warning("%s has no owner; it is ended", handle.name)
+            await self._launcher.stop(handle, force=True)
+            self.figures.orphans_ended += 1
         for handle in await self._launcher.kept():
             if await self._ownerless(handle):
                 await self._forget(handle)

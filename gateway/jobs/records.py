@@ -51,6 +51,8 @@ class AttemptRecord:
     expected: dict[int, int] = field(default_factory=dict)
     """The number that the next event of each container must have."""
     timeline: dict[str, datetime] = field(default_factory=dict)
+    replacements: tuple[int, ...] = ()
+    """Numbers of the workers that were asked for in the place of lost ones."""
     released: tuple[int, ...] = ()
     """Workers that have nothing left to do; they end while the head goes on."""
     verdict: Verdict | None = None
@@ -77,6 +79,8 @@ class JobRecord:
     cluster: Cluster
     timeout: float
     retries: int
+    max_cost: str | None = None
+    """`0.50 USD`; with this it is cancelled."""
     cache: Literal["on", "off", "read"] = "on"
     keep: float | None = None
     """Seconds from its end until it is removed; None: for ever."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, true, update
 
 from flaregate_wire.attempts import CommittedArtifact
 from flaregate_wire.model import rfc3339
@@ -152,11 +152,18 @@ class SqlRepository:
 
     async def held(self) -> tuple[tuple[JobRecord, AttemptRecord | None], ...]:
         """The jobs that this gateway holds and that have not ended, oldest first, each with its last attempt."""
+        return await self._unended(t.jobs.c.holder == self.holding.name)
+
+    async def unended(self) -> tuple[tuple[JobRecord, AttemptRecord | None], ...]:
+        """The same of all gateways on this database."""
+        return await self._unended(true())
+
+    async def _unended(self, which: ColumnElement[bool]) -> tuple[tuple[JobRecord, AttemptRecord | None], ...]:
         j, a = t.jobs.c, t.attempts.c
         query = (
             select(j.id, j.record, a.record.label("attempt"))
             .join_from(t.jobs, t.attempts, a.job == j.id, isouter=True)
-            .where(j.active.is_(True), j.holder == self.holding.name)
+            .where(j.active.is_(True), which)
             .order_by(j.id, a.number)
         )
 

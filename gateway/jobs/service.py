@@ -9,7 +9,7 @@ from typing import Literal
 from flaregate_wire.blobs import Transfer
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.digests import digest_bytes
-from flaregate_wire.jobs import ArtifactPage, ArtifactView, JobPage, JobView, PlanView
+from flaregate_wire.jobs import ArtifactPage, ArtifactView, JobPage, JobView, Place, PlanView, PriceView
 from flaregate_wire.limits import LOG_TAIL_LINES
 from flaregate_wire.states import Reason, State
 from gateway.jobs import admission, moves
@@ -20,11 +20,13 @@ from gateway.jobs.cached import CachedTasks
 from gateway.jobs.containers import Containers, Times
 from gateway.jobs.errors import JobMissing, JobNotDone, KeyInFlight, KeyReused
 from gateway.jobs.feed import Feed, Form
+from gateway.jobs.figures import Figures
 from gateway.jobs.keys import Keys
 from gateway.jobs.large import LargeObjects
 from gateway.jobs.listing import Filter
 from gateway.jobs.logs import LogQuery, LogReader, OpenedLog
 from gateway.jobs.policy import Policy
+from gateway.jobs.prices import UNKNOWN
 from gateway.jobs.records import Answer, AttemptRecord, JobRecord
 from gateway.jobs.references import References
 from gateway.jobs.repository import Change, SqlRepository, Written
@@ -69,6 +71,9 @@ class Service:
         self._in_flight: set[tuple[str, str]] = set()
         self.stirred: Callable[[str], None] = lambda _: None
         """Called with a job that may need the reconciler."""
+        self.figures = Figures()
+        self.place: Callable[[str], Place | None] = lambda _: None
+        """A queued job's place among those that wait for room."""
         self.staging = Staging(repository, store, times.url_age, clock)
         stir: Callable[[str], None] = lambda job: self.stirred(job)  # noqa: E731, PLW0108 - it is set later
         self._spilled = Spilled(repository, store, (times.url_age, times.lease), clock, active=direct)
@@ -125,14 +130,14 @@ class Service:
         definition_bytes = definition.model_dump_json(by_alias=True, exclude_none=True).encode()
 
         def answer(record: JobRecord) -> Answer:
-            view = job_view(record, (), record.created).model_dump_json(exclude_none=True).encode()
+            view = self._shown(record, (), record.created).model_dump_json(exclude_none=True).encode()
             return Answer(key or "", digest_bytes(body), view)
 
         written = await self._repository.create(moves.queued(job), definition_bytes, answer if key else None, needs)
         if written is None:
             raise KeyInFlight
         self.stirred(job.id)
-        return job_view(written.job, (), self._now())
+        return self._shown(written.job, (), self._now())
 
     def _admitted(self, tenant: str, body: bytes) -> tuple[JobDefinition, JobRecord]:
         """In a thread: a definition may be small and its graph large."""
@@ -163,6 +168,28 @@ class Service:
             raise JobMissing(f"there is no job {job!r}")
         return current[0]
 
+    def _shown(
+        self,
+        record: JobRecord,
+        attempts: tuple[AttemptRecord, ...],
+        now: datetime,
+        definition: JobDefinition | None = None,
+    ) -> JobView:
+        place = self.place(record.id) if record.state is State.QUEUED else None
+        price = self._launcher.capabilities.price
+        return job_view(record, attempts, now, definition, price=price, place=place)
+
+    def price(self) -> PriceView:
+        """What containers cost here."""
+        platform = self._launcher.capabilities
+        if platform.price is None:
+            return PriceView(launcher=platform.name, vcpu_second=UNKNOWN, gib_second=UNKNOWN, source="none is known")
+        each = {
+            name: f"{getattr(platform.price, name).normalize():f} {platform.price.currency}"
+            for name in ("vcpu_second", "gib_second")
+        }
+        return PriceView(launcher=platform.name, source=platform.price.source, **each)
+
     async def view(self, tenant: str, job: str) -> JobView:
         """One job, with its definition."""
         record = await self._record(tenant, job)
@@ -170,7 +197,7 @@ class Service:
         attempts = (await self._repository.attempts((job,)))[job]
         if not record.log_tail and record.state in (State.FAILED, State.TIMED_OUT):
             record = replace(record, log_tail=await self._logs.last_lines(job, LOG_TAIL_LINES))
-        return job_view(record, attempts, self._now(), definition)
+        return self._shown(record, attempts, self._now(), definition)
 
     async def wait(
         self, tenant: str, job: str, version: int | None, until: Literal["change", "done"], seconds: float
@@ -210,7 +237,7 @@ class Service:
         shown = records[:limit]
         attempts = await self._repository.attempts([record.id for record in shown])
         now = self._now()
-        views = [job_view(record, attempts[record.id], now) for record in shown]
+        views = [self._shown(record, attempts[record.id], now) for record in shown]
         return JobPage(jobs=tuple(views), next=shown[-1].id if len(records) > limit else None)
 
     async def cancel(self, tenant: str, job: str, reason: Reason = Reason.CANCELLED_BY_USER) -> JobView:

@@ -3,14 +3,22 @@
 from datetime import datetime
 
 from flaregate_wire.definitions import JobDefinition
-from flaregate_wire.jobs import AttemptView, JobView
+from flaregate_wire.jobs import AttemptView, JobView, Place
 from flaregate_wire.states import HINTS, State
 from gateway.jobs.moves import used
+from gateway.jobs.prices import priced
 from gateway.jobs.records import AttemptRecord, JobRecord
+from gateway.launchers.base import Price
 
 
 def job_view(
-    job: JobRecord, attempts: tuple[AttemptRecord, ...], now: datetime, definition: JobDefinition | None = None
+    job: JobRecord,
+    attempts: tuple[AttemptRecord, ...],
+    now: datetime,
+    definition: JobDefinition | None = None,
+    *,
+    price: Price | None = None,
+    place: Place | None = None,
 ) -> JobView:
     """A job with its attempts; the timeline is the job's own and its last attempt's."""
     last = attempts[-1] if attempts else None
@@ -42,7 +50,8 @@ def job_view(
         timeline={**(last.timeline if last else {}), **job.timeline},
         cluster=job.cluster,
         progress=job.progress,
-        usage=used(job, last, now),
+        usage=job.usage if job.state.terminal else priced(used(job, last, now), price),
+        place=place,
         result=job.result,
         log_tail=job.log_tail if job.state in (State.FAILED, State.TIMED_OUT) else (),
         definition=definition,

@@ -61,7 +61,12 @@ SIZES: tuple[tuple[float, int], ...] = tuple(
     for memory in sizes
 )
 """The combinations of vCPU and memory that Code Engine documents (2026-06)."""
-PRICE = Price(Decimal("0.00003431"), Decimal("0.00000356"), "USD", "IBM's list price of 2026-06, without the free tier")
+PRICE = Price(
+    vcpu_second=Decimal("0.00003431"),
+    gib_second=Decimal("0.00000356") * 1024**3 / 10**9,
+    currency="USD",
+    source="IBM's list price of 2026-06 (for 10^9 bytes), without the free tier",
+)
 QUOTA = Quota(cpus=128, memory=512 * _GB, instances=250, runs=100)
 _UNAUTHORIZED, _NOT_FOUND, _CONFLICT, _TOO_MANY, _SERVER_FAULT = 401, 404, 409, 429, 500
 _QUOTA_WORDS = ("quota", "limit")

@@ -42,10 +42,12 @@ class Deployed:
         times = Times(60, 60, 900)
         policy = Policy(cache_bytes, **(policy or {}))
         self.service = Service(self.repository, self.store, launcher, self.keys, times, policy, clock, direct=direct)
-        rules = Rules(launch_timeout=120, grace=5, linger=0, lease=60, since=clock())
+        price = launcher.capabilities.price
+        rules = Rules(launch_timeout=120, grace=5, linger=0, lease=60, since=clock(), price=price)
         cadence = Cadence(tick=0.01, reap=0.05)
         self.reconciler = Reconciler(self.repository, launcher, self.keys, self.service, rules, cadence, url, clock)
-        self.service.stirred = self.reconciler.nudge
+        self.service.stirred, self.service.place = self.reconciler.nudge, self.reconciler.place
+        self.service.figures = self.reconciler.figures
         pace = Pace(**({"heartbeat": 15, "age": 240} | pace))
         parts = Parts(self.service, self.store, self.signer, Identity(TOKEN, self.keys), pace)
         self.app = create(parts)
@@ -66,6 +68,9 @@ class Deployed:
         await self.http.aclose()
         await self.anonymous.aclose()
         self.repository.close()
+
+    def definition(self, **more):
+        return digits() | more
 
     async def submit(self, definition=None, **more):
         answer = await self.http.post("/v1/jobs", json=(definition or digits()) | more)

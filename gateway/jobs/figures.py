@@ -1,0 +1,21 @@
+"""What the gateway counts of itself while it runs, for whoever watches it. Numbers only; nothing of users."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Figures:
+    """The newest numbers; set by who knows them."""
+
+    platform_runs: int = 0
+    """Runs of this gateway's that the platform says are alive."""
+    orphaned_runs: int = 0
+    """Of these, the ones that no live attempt owned at the last search; they were ended."""
+    orphans_ended: int = 0
+    """All that have been ended for that."""
+    platform_unseen: int = 0
+    """Looks at the platform that got no answer."""
+    waiting: int = 0
+    """Jobs that wait for room on the platform."""
+    held: dict[str, int] = field(default_factory=dict)
+    """Jobs that this gateway works at, by state."""
