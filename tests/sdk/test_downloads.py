@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import random
 import threading
+import time
 
 import httpx
 import pytest
@@ -156,6 +157,40 @@ def test_what_arrives_damaged_is_no_file_and_is_fetched_anew(client, tmp_path):
     assert target.read_bytes() == b"as it was"
     assert client(store, target).read_bytes() == MIDDLE
     assert not left.exists()
+
+
+@pytest.mark.services
+def test_a_real_service_gives_ranges_of_one_presigned_url(swift, tmp_path):
+    client, bucket = swift.client(), swift.bucket()
+    client.put_object(Bucket=bucket, Key="best", Body=LARGE)
+    sent = []
+
+    class Redirecting(Store):
+        """The gateway is a double, the store is not."""
+
+        def __init__(self):
+            super().__init__(LARGE)
+            self.real = httpx.HTTPTransport()
+
+        def __call__(self, request):
+            if request.url.host != "127.0.0.1":
+                answer = super().__call__(request)
+                if answer.status_code == 307:
+                    age = 3 if self.located == 1 else 900
+                    place = {"Bucket": bucket, "Key": "best"}
+                    answer.headers["location"] = client.generate_presigned_url("get_object", place, ExpiresIn=age)
+                return answer
+            assert "authorization" not in request.headers
+            if self.located == 1 and len(sent) >= AT_ONCE:
+                time.sleep(4)
+            sent.append(request.headers["range"])
+            return self.real.handle_request(request)
+
+    store = Redirecting()
+    assert blocking(store, tmp_path / "best.zip").read_bytes() == LARGE
+    store.real.close()
+    assert store.located == 2, "the first URL was too old for the second round"
+    assert len(set(sent)) == -(-len(LARGE) // PIECE)
 
 
 def test_a_store_that_gives_no_ranges_is_told_so(download, tmp_path):
