@@ -9,6 +9,8 @@ from benchmarks.harness import SLOWING
 MODULES = {
     "cold_start": "cold_start",
     **dict.fromkeys(("w1", "w2", "w3", "w4", "w5", "w6"), "contests"),
+    **dict.fromkeys(("events", "streams"), "events"),
+    "logs": "logs",
     "many_jobs": "many_jobs",
     "repeat": "repeat",
     "scale": "scale",

@@ -7,7 +7,10 @@ from typing import Any
 
 from benchmarks.harness import RESULTS
 
-ORDER = ("w1", "w2", "w3", "w4", "w5", "w6", "repeat", "scale", "small", "cold_start", "submissions", "many_jobs")
+ORDER = (
+    *("w1", "w2", "w3", "w4", "w5", "w6", "repeat", "scale", "small", "cold_start", "submissions", "many_jobs"),
+    *("events", "streams", "logs"),
+)
 WORKLOADS = ("w1", "w2", "w3", "w4", "w5", "w6")
 INTRO = """# Performance
 

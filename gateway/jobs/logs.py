@@ -17,7 +17,7 @@ TAIL_BYTES = 16 * 1024 * 1024
 """At most so much is searched for the last lines; a line that is longer has lost its beginning."""
 SHOWN_BYTES = 64 * 1024
 """The same where a job's view shows them."""
-READ_BYTES = 512 * 1024
+READ_BYTES = 256 * 1024
 """Read and held at once for each reader."""
 _FIRST_BLOCK = 64 * 1024
 """Read first on the way back from the end: enough for a few lines."""
