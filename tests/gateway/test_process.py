@@ -95,6 +95,38 @@ def test_a_program_that_has_just_made_its_file_counts(tmp_path):
     assert home.openers() == 0
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("nonsense", "no URL"),
+        ("mysql://u:secret@db/x", "use postgresql://"),
+        ("postgresql://u:secret@127.0.0.1:1/x", "Connection refused"),
+    ],
+)
+def test_a_database_that_cannot_be_used_ends_the_start_with_one_line(tmp_path, url, says):
+    process = start(tmp_path / "home", database_url=url)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert len(errors.splitlines()) == 1
+    assert says in errors
+    assert "secret" not in errors
+
+
+def test_replicas_share_a_token_and_a_secret(started, tmp_path):
+    shared = {"token": "t" * 40, "secret": "s" * 40}
+    for name in ("a", "b"):
+        _, url = started(tmp_path / name, **shared)
+        answer = httpx.get(f"{url}/v1/me", headers={"Authorization": f"Bearer {shared['token']}"}, trust_env=False)
+        assert answer.status_code == 200
+        assert (tmp_path / name / "token").read_text().strip() == shared["token"]
+        assert not (tmp_path / name / "secret").exists()
+    names = {(tmp_path / name / "name").read_text() for name in ("a", "b")}
+    assert len(names) == 2
+    process = start(tmp_path / "c", secret="too short")
+    assert process.wait(20) == 2
+    assert "too short" not in process.communicate()[1]
+
+
 def test_a_home_has_one_gateway(tmp_path):
     home = Home(tmp_path / "home")
     with home.locked():
