@@ -13,6 +13,9 @@ from gateway.jobs.archive import INLINE_BYTES, PAGE_BYTES, Archiver, _cut
 from gateway.jobs.batches import batch_of
 from gateway.stores.base import StoreError
 from tests.doubles import TIME, outcome, until
+from tests.servers.databases import BOTH
+
+DATABASES = BOTH
 
 
 async def rows(deployed, job):
