@@ -5,6 +5,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from flaregate_wire.attempts import BATCH_EVENTS
+from flaregate_wire.definitions import KEEP_SECONDS
 from flaregate_wire.events import EVENT_BYTES
 from flaregate_wire.jobs import Limit, PriceView, Principal
 from flaregate_wire.limits import (
@@ -47,6 +48,7 @@ LIMITS = (
     Limit(name="nodes", value=NODES, unit="nodes"),
     Limit(name="paths", value=PATHS, unit="paths"),
     Limit(name="candidates", value=CANDIDATES, unit="candidates"),
+    Limit(name="keep_seconds", value=KEEP_SECONDS, unit="seconds"),
 )
 
 
