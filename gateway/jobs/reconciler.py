@@ -208,7 +208,8 @@ class Reconciler:
         self.figures.waiting = len(self._admission.places)
         for job, place in self._admission.places.items():
             if job in self._holding and moves.condition(queue[job], CROWDED, now, place.reason) is not None:
-                await self._change(job, partial(_crowded, now=now, reason=place.reason))
+                with contextlib.suppress(Overtaken):
+                    await self._change(job, partial(_crowded, now=now, reason=place.reason))
 
     def _let_in(self, job: str) -> bool:
         return self._quota is None or job in self._admission.let_in
