@@ -11,19 +11,33 @@ from tests.gateway.conftest import Deployed
 
 
 @contextlib.asynccontextmanager
-async def served(folder, **settings):
-    """Its URLs are good for other threads and processes."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
-        listening.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        gateway = Deployed(folder, InstantLauncher(), url=url, **settings)
+async def listening(app):
+    """An application over real HTTP; gives its URL, which is good for other threads and processes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as place:
+        place.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+        serving = asyncio.create_task(server.serve(sockets=[place]))
+        try:
+            yield f"http://127.0.0.1:{place.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@contextlib.asynccontextmanager
+async def served(folder, launcher=None, **settings):
+    """A gateway that works jobs off, with its `url`."""
+    later = []
+
+    async def app(scope, receive, send):
+        await later[0].app(scope, receive, send)
+
+    async with listening(app) as url:
+        gateway = Deployed(folder, launcher or InstantLauncher(), url=url, **settings)
+        later.append(gateway)
         gateway.reconcile()
-        server = uvicorn.Server(uvicorn.Config(gateway.app, log_config=None, lifespan="off"))
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
         gateway.url = url
         try:
             yield gateway
         finally:
-            server.should_exit = True
-            await serving
             await gateway.close()

@@ -41,6 +41,7 @@ PAYLOAD_BYTES = 8 * 1024
 """Of a job run's body at most: Code Engine takes 10 KiB."""
 NAME_LENGTH = 63
 MOST_SECONDS = 86_400
+RECENT_SECONDS = 1.0
 NEW_SECONDS = 60.0
 """How long a run that was just created may be missing in what the API lists."""
 _GB = 1_000_000_000
@@ -112,6 +113,8 @@ class CodeEngineLauncher:
         """When a run was created by this process: it may not be listed yet."""
         self._names = defaultdict[str, set[str]](set)
         """The job runs of each attempt, as far as this process has seen them."""
+        self._last: tuple[float, Mapping[str, Sequence[InstanceSighting]]] = (-math.inf, {})
+        """When the API was last asked, and what it said."""
         self._quiet_until = 0.0
         """Until then the API has asked not to be asked."""
         quota = settings.quota
@@ -156,7 +159,9 @@ class CodeEngineLauncher:
         return [self.handle(attempt) for attempt, run in seen.items() if not Sighting(tuple(run)).gone]
 
     async def kept(self) -> Collection[Handle]:
-        seen = await asyncio.to_thread(self._seen)
+        now, seen = self._last  # whoever asks has just asked for the living ones
+        if self._clock() - now > RECENT_SECONDS:
+            seen = await asyncio.to_thread(self._seen)
         return [self.handle(attempt) for attempt, run in seen.items() if Sighting(tuple(run)).gone]
 
     async def stop(self, handle: Handle, *, force: bool = False) -> None:
@@ -228,6 +233,7 @@ class CodeEngineLauncher:
             self._names[attempt].add(name)
             new = (InstanceSighting(index or 0, Phase.PENDING),)
             found[attempt].extend(instances(own[name], index) if name in own else new)
+        self._last = (now, found)
         return found
 
     def _listed(self) -> Iterator[Mapping[str, Any]]:

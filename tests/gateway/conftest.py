@@ -24,13 +24,26 @@ from tests import doubles
 ROOT = Path(__file__).parents[2]
 URL = "http://127.0.0.1:8080"
 TOKEN = "the-owners-token"
+CADENCE = Cadence(tick=0.01, reap=0.05)
 
 
 class Deployed:
     """The parts of one gateway, on a folder that can outlive it."""
 
     def __init__(
-        self, folder, launcher, url=URL, cache_bytes=10**9, policy=None, direct=False, database=None, name="a", **pace
+        self,
+        folder,
+        launcher,
+        url=URL,
+        *,
+        cache_bytes=10**9,
+        policy=None,
+        direct=False,
+        database=None,
+        name="a",
+        cadence=CADENCE,
+        linger=0,
+        **pace,
     ):
         self.launcher = launcher
         self.keys = Keys(b"s" * 32)
@@ -43,8 +56,7 @@ class Deployed:
         policy = Policy(cache_bytes, **(policy or {}))
         self.service = Service(self.repository, self.store, launcher, self.keys, times, policy, clock, direct=direct)
         price = launcher.capabilities.price
-        rules = Rules(launch_timeout=120, grace=5, linger=0, lease=60, since=clock(), price=price)
-        cadence = Cadence(tick=0.01, reap=0.05)
+        rules = Rules(launch_timeout=120, grace=5, linger=linger, lease=60, since=clock(), price=price)
         self.reconciler = Reconciler(self.repository, launcher, self.keys, self.service, rules, cadence, url, clock)
         self.service.stirred, self.service.place = self.reconciler.nudge, self.reconciler.place
         self.service.figures = self.reconciler.figures
@@ -59,6 +71,18 @@ class Deployed:
 
     def reconcile(self):
         self._work = asyncio.create_task(self.reconciler.run())
+
+    async def die(self):
+        """As by SIGKILL: what it held is not given back."""
+        self.repository.holding.release = self._nothing
+        with contextlib.suppress(BaseException):
+            await self._work
+        self._work = None
+        await self.close()
+
+    @staticmethod
+    async def _nothing():
+        pass
 
     async def close(self):
         if self._work is not None:

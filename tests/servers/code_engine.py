@@ -25,7 +25,9 @@ class CodeEngine:
         self.project = Project(Processes(folder, inherited=inherited), quota, pace, {"CE_REGION": "us-south"})
         self.simulator = Simulator(self.project, PROJECT, KEY, token_seconds)
         self.command()
-        config = uvicorn.Config(create(self.simulator), port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            create(self.simulator), port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=1
+        )
         self._server = uvicorn.Server(config)
         self._server.install_signal_handlers = lambda: None
         self._thread = threading.Thread(target=self._server.run)

@@ -75,6 +75,7 @@ class Simulator:
         self.templates: dict[str, dict[str, Any]] = {}
         self.faults = Faults()
         self.requests: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
 
     def issue(self) -> dict[str, Any]:
         """An access token as IAM gives it: one that can be decoded."""
@@ -143,7 +144,8 @@ def create(simulator: Simulator) -> FastAPI:
     return app
 
 
-async def _refused(_: Request, problem: Refused) -> Response:
+async def _refused(request: Request, problem: Refused) -> Response:
+    _simulator(request).refusals[problem.code] += 1
     body = {
         "errors": [{"code": problem.code, "message": problem.message}],
         "trace": f"codeengine-api-{secrets.token_hex(6)}",
