@@ -13,6 +13,7 @@ from flaregate_wire.attempts import (
     CacheLookup,
     EventBatch,
     HeadAddress,
+    LargeObject,
     Manifest,
     ObjectsRequest,
 )
@@ -28,6 +29,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     CacheLookup,
     EventBatch,
     HeadAddress,
+    LargeObject,
     Manifest,
     ObjectsRequest,
     Problem,

@@ -19,7 +19,7 @@ from gateway.api.bodies import json_body
 from gateway.api.describe import JOB_EXAMPLE, problems, takes
 from gateway.api.identity import User
 from gateway.api.streams import Pace, Stream, paced
-from gateway.jobs.errors import InvalidRequest, Refusal
+from gateway.jobs.errors import InvalidRequest, NotAcceptable
 from gateway.jobs.service import Form, Service
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
@@ -35,10 +35,6 @@ POLL_AFTER = "1"
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT, description="Seconds to wait for what `until` names.")]
 After = Annotated[int, Query(ge=0, description="Only what comes after this event id.")]
 Key = Annotated[str | None, Header(max_length=255, description="The same key and body give the same job, once.")]
-
-
-class NotAcceptable(Refusal):
-    code = Code.NOT_ACCEPTABLE
 
 
 def service_of(request: Request) -> Service:

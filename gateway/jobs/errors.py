@@ -1,6 +1,7 @@
 """Why the gateway refuses a request: one tree, each class with its code on the wire.
 
 Refusal
+├── NotAcceptable       none of the media types that are asked for
 ├── JobMissing          no such job, attempt, artifact or blob for this tenant
 ├── InvalidRequest      the body or a parameter is not what the endpoint takes
 ├── InvalidDefinition   the pipeline or job breaks a rule
@@ -16,6 +17,7 @@ Refusal
 ├── BootConflict        another boot of the container has the order
 ├── SequenceGap         events before a batch are missing
 ├── DatabaseAway        the database does not answer, or not in time
+├── NotAcceptable       none of the media types that are asked for can be given
 └── Unauthorized        the token is missing or wrong
 """
 
@@ -96,3 +98,7 @@ class DatabaseAway(Refusal):
 
 class Unauthorized(Refusal):
     code = Code.UNAUTHORIZED
+
+
+class NotAcceptable(Refusal):
+    code = Code.NOT_ACCEPTABLE

@@ -9,9 +9,8 @@ from itertools import islice
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
-from flaregate_wire.problems import Code
 from gateway.jobs.columns import Type
-from gateway.jobs.errors import Refusal
+from gateway.jobs.errors import NotAcceptable
 from gateway.jobs.results import PAGE, Table
 
 ROW_GROUP = 10_000
@@ -21,10 +20,8 @@ PIECE = 256 * 1024
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-class ParquetMissing(Refusal):
+class ParquetMissing(NotAcceptable):
     """Parquet needs pyarrow where the gateway runs: pip install 'flaregate[data]'."""
-
-    code = Code.NOT_ACCEPTABLE
 
     def __init__(self) -> None:
         super().__init__(self.__doc__)

@@ -8,6 +8,7 @@ from flaregate_wire.limits import DEFINITION_BYTES
 from flaregate_wire.problems import MEDIA_TYPE, STATUS, Code, Problem
 from gateway.api.app import create
 from gateway.jobs import errors
+from gateway.jobs.logs import LogQuery
 from tests.gateway.conftest import TOKEN
 
 JSON = {"Content-Type": "application/json"}
@@ -118,7 +119,7 @@ async def test_another_tenants_things_are_not_there(still, definition):
             await look("other", job)
     for stream in (
         still.service.stream("other", job, 0, "ndjson"),
-        still.service.log("other", job, index=None, role=None, attempt=None, tail=None, follow=False),
+        still.service.log("other", job, LogQuery()),
         still.service.wait("other", job, None, "change", 1),
         still.service.artifact("other", job, "best"),
     ):
