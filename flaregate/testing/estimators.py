@@ -84,6 +84,22 @@ class Spoiler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return X
 
 
+class Careless(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Writes into its targets, its weights and the rows that it predicts: all of them copies in scikit-learn."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "Careless":
+        """Count each class, by weight."""
+        sample_weight *= 2.0
+        self.classes_, y[:] = np.unique(y, return_inverse=True)
+        self.middle_ = np.average(X[:, 0], weights=sample_weight)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """The second class for rows beyond the middle."""
+        X -= self.middle_
+        return self.classes_[(X[:, 0] > 0).astype(int)]
+
+
 class Configured(BaseEstimator):  # type: ignore[misc]
     """Its score says under which configuration of scikit-learn it ran."""
 

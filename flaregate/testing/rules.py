@@ -10,7 +10,7 @@ from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold, cross_val_score
+from sklearn.model_selection import KFold, cross_val_score, cross_validate
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
@@ -19,7 +19,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from flaregate.pipelines import Pipeline
-from flaregate.testing.estimators import Configured, Majority, Marking, Spoiler, marks_in
+from flaregate.testing.estimators import Careless, Configured, Majority, Marking, Spoiler, marks_in
 from flaregate.testing.ran import RunJob
 from flaregate.testing.submitting import chain, scores, submit
 
@@ -89,6 +89,32 @@ class RuleCases:
         ]
         np.testing.assert_allclose(scores(ran), [cross_val_score(one, X, y, cv=3) for one in chains], rtol=RTOL)
         np.testing.assert_array_equal(X, before)
+
+    def test_who_writes_into_targets_or_weights_or_new_rows_gets_copies(self, run: RunJob, tmp_path: Path) -> None:
+        """Rule 7, while fitting and while scoring."""
+        X, y = load_iris(return_X_y=True)
+        weights = np.linspace(0.5, 1.5, len(y))
+        for scoring in (None, ["accuracy", "f1_macro"]):
+            given: dict[str, Any] = {"X": X, "y": y, "cv": 3, "scoring": scoring, "return_train_score": True}
+            pipe = chain(("careless", Careless()))
+            ran = submit(run, tmp_path, pipe, action="cross_validate", sample_weight=weights, **given)
+            expected = cross_validate(Careless(), params={"sample_weight": weights}, **given)
+            for name, folds in (ran.outcomes[0].scores or {}).items():
+                np.testing.assert_allclose(folds, expected[f"test_{name}"], rtol=RTOL)
+            for name, folds in (ran.outcomes[0].train_scores or {}).items():
+                np.testing.assert_allclose(folds, expected[f"train_{name}"], rtol=RTOL)
+
+    def test_equal_nodes_in_a_join_are_two_parts_of_it(self, run: RunJob, tmp_path: Path) -> None:
+        """Rule 17: they are one task, and give their columns twice."""
+        X, y = load_iris(return_X_y=True)
+        pipe = Pipeline()
+        parts = [pipe.node(name, StandardScaler()) for name in ("one", "two")]
+        pipe.node("nb", GaussianNB(), after=pipe.join("both", parts))
+        fitted = submit(run, tmp_path, pipe, X=X, y=y).outcomes[0].pipeline()
+        assert fitted.named_nodes["nb"].n_features_in_ == 8
+        union = FeatureUnion([("one", StandardScaler()), ("two", StandardScaler())])
+        expected = make_pipeline(union, GaussianNB()).fit(X, y).predict_proba(X)
+        np.testing.assert_allclose(fitted.predict_proba(X), expected, rtol=RTOL)
 
     def test_each_prefix_is_fitted_once_a_fold(self, run: RunJob, tmp_path: Path) -> None:
         """Rule 13, counted where it happens."""

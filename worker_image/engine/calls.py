@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -22,8 +23,6 @@ from worker_image.engine.scores import SCORE, score, stand_in
 from worker_image.engine.session import Session
 from worker_image.engine.tasks import Piece, Report, Task
 
-SETTLE_SECONDS = 600.0
-"""How long a cell may wait until what it has left is kept; then its outcome is told before."""
 SETTLE_SECONDS = 60.0
 """What a cell leaves is in the store before its outcome is known, unless that takes longer."""
 INLINE_BYTES = 16 * 1024
@@ -62,7 +61,7 @@ def run_call(session: Session, task: Task, member: Member, inputs: Sequence[Part
                 output = _called(session, member.step, inputs)
             metrics = _metrics(output)
         elif session.context.definition.action is Action.SCORE:
-            scores = _scored(session, task, member.step)
+            scores = _scored(session, task, member.step, seen)
             output = scores[SCORE] if set(scores) == {SCORE} else scores
         else:
             output = _applied(session, task, member.step, seen)
@@ -119,10 +118,10 @@ def _metrics(output: Any) -> dict[str, JsonValue] | None:
     return {name: _inline(value) for name, value in plain.items()}
 
 
-def _scored(session: Session, task: Task, step: Step) -> dict[str, float]:
+def _scored(session: Session, task: Task, step: Step, seen: Watched) -> dict[str, float]:
     rows = session.rows(task.cut)
-    given = (rows.X.train, rows.y.train, rows.weights.train)
-    scores, error = score(session, session.prototype(step.node), given, stand_in(session.context.definition))
+    scored = partial(score, session, session.prototype(step.node), stand_in(session.context.definition))
+    scores, error = on_rows(seen, step.node, scored, rows.X.train, rows.y.train, rows.weights.train)
     if error is not None:
         raise ValueError(error.message)
     return scores

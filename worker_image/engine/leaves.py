@@ -1,6 +1,7 @@
 """The last node of candidates on one cut: fitted and scored in the process that has the rows."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from flaregate.errors import NoArtifact
@@ -34,15 +35,15 @@ def run_leaf(session: Session, step: Step, rows: Rows, inputs: Sequence[Parts]) 
         X = _joined(session, step, sources)  # noqa: N806 - scikit-learn's name
         estimator = _leaf(session, step)
         params = _params(session, step, rows, estimator)
-        on_rows(seen, step.node, lambda part: _fit(estimator, part, rows.y.train, params), X.train)
+        on_rows(seen, step.node, partial(_fit, estimator), X.train, rows.y.train, params)
         fit_time = watch.lap()
         seen_by_scorer, raw = _shown(session, step, estimator, sources, rows, X)
+        scored = partial(score, session, seen_by_scorer, instead)
         if tests:
-            scores, late_error = score(session, seen_by_scorer, (raw.test, rows.y.test, rows.weights.test), instead)
+            scores, late_error = on_rows(seen, step.node, scored, raw.test, rows.y.test, rows.weights.test)
             score_time = watch.lap()
         if train_scored:
-            given = (raw.seen, rows.y.train, rows.weights.train)
-            train_scores, train_error = score(session, seen_by_scorer, given, instead)
+            train_scores, train_error = on_rows(seen, step.node, scored, raw.seen, rows.y.train, rows.weights.train)
             late_error = late_error or train_error
     report = Report(
         error=seen.error or late_error,

@@ -104,6 +104,8 @@ def frozen(rows: Any) -> Any:
         return rows.copy(deep=False)  # pandas copies on write
     if isinstance(rows, list):
         return list(rows)
+    if type(rows) is dict:  # parameters of a fit
+        return {name: frozen(value) for name, value in rows.items()}
     for name in ("data", "indices", "indptr"):  # a sparse matrix
         array: Any = getattr(rows, name, None)
         if hasattr(array, "setflags"):
@@ -111,7 +113,15 @@ def frozen(rows: Any) -> Any:
     return rows
 
 
+def is_frozen(rows: Any) -> bool:
+    """Whether a write into an array or a sparse matrix would fail."""
+    flags = getattr(getattr(rows, "data", None) if hasattr(rows, "indices") else rows, "flags", None)
+    return not getattr(flags, "writeable", True)
+
+
 def writable(rows: Any) -> Any:
     """A copy that may be written to."""
+    if type(rows) is dict:
+        return {name: writable(value) for name, value in rows.items()}
     copy = getattr(rows, "copy", None)
     return copy() if callable(copy) else deepcopy(rows)

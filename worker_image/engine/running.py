@@ -13,6 +13,8 @@ from worker_image.engine.rows import frozen, writable
 
 WARNINGS = 20
 """At most so many different ones of one step."""
+READ_ONLY = "read-only"
+"""What numpy's errors say of a write into what is not writable."""
 T = TypeVar("T")
 
 
@@ -60,11 +62,11 @@ def distinct(found: Iterator[WarningDetail]) -> tuple[WarningDetail, ...]:
 
 
 def on_rows(seen: Watched, node: str, call: Callable[..., T], *rows: Any) -> T:
-    """Call with read-only rows; where the code insists on writing into them, once more with copies of its own."""
+    """Call with read-only rows (X, y, parameters of a fit); once more with copies where the code writes into them."""
     try:
         return call(*(frozen(part) for part in rows))
     except ValueError as error:
-        if "read-only" not in str(error):
+        if READ_ONLY not in str(error):
             raise
     seen.notes.append(f"node {node!r} writes into its input; it got a copy")
     return call(*(writable(part) for part in rows))

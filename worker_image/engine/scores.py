@@ -11,6 +11,8 @@ from sklearn.base import ClassifierMixin
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import ErrorDetail
 from worker_image.engine.routing import routed, routing
+from worker_image.engine.rows import is_frozen
+from worker_image.engine.running import READ_ONLY
 from worker_image.engine.session import Session
 
 SCORE = "score"
@@ -34,19 +36,25 @@ def stand_in(definition: JobDefinition) -> dict[str, float]:
 
 
 def score(
-    session: Session, estimator: Any, rows: tuple[Any, Any, Any], instead: Mapping[str, float]
+    session: Session,
+    estimator: Any,
+    instead: Mapping[str, float],
+    X: Any,  # noqa: N803 - scikit-learn's name
+    y: Any,
+    weights: Any,
 ) -> tuple[dict[str, float], ErrorDetail | None]:
     """Scores by name. Of several scorers those that fail give what stands instead, and the first one's error.
 
     Args:
         session: Of the job.
         estimator: What is scored.
-        rows: X, y and `sample_weight`; the last goes where metadata routing is enabled and the scorer asks for it.
         instead: What stands for a number that could not be had.
+        X: Rows.
+        y: Targets.
+        weights: `sample_weight`, which goes where metadata routing is enabled and the scorer asks for it.
 
-    Raises what a single scorer raises.
+    Raises what a single scorer raises, and ValueError where one of several wants to write into read-only rows.
     """
-    X, y, weights = rows  # noqa: N806 - scikit-learn's name
     params: dict[str, Any] = {}
     scorer = session.scorer(estimator)
     if weights is not None and routing():
@@ -58,6 +66,8 @@ def score(
     if not isinstance(given, Mapping):
         return {SCORE: _number(given, SCORE)}, None
     failed = {name: text for name, text in given.items() if isinstance(text, str)}
+    if is_frozen(X) and any(READ_ONLY in text for text in failed.values()):
+        raise ValueError(READ_ONLY)
     scores = {
         name: instead.get(name, math.nan) if name in failed else _number(value, name) for name, value in given.items()
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sklearn.base import clone, is_classifier
@@ -111,10 +112,9 @@ def _estimator_at_work(session: Session, step: Step, rows: Rows, seen: Watched) 
     def learn(parts: Sequence[Any], y: Any) -> Any:
         if prefit:
             return apply(parts)
-        if transforms(estimator):
-            return on_rows(seen, step.node, lambda part: _fit_transform(estimator, part, y, params), *parts)
-        stack = _Stack(estimator, folds, method, params, seen)
-        return on_rows(seen, step.node, lambda part: stack.fit(part, y), *parts)
+        stack = _Stack(estimator, folds, method, seen)
+        fit = partial(_fit_transform, estimator) if transforms(estimator) else stack.fit
+        return on_rows(seen, step.node, fit, *parts, y, params)
 
     def apply(parts: Sequence[Any]) -> Any:
         return on_rows(seen, step.node, lambda part: passed_on(estimator, part, method=method), *parts)
@@ -135,14 +135,13 @@ class _Stack:
     estimator: Any
     folds: Any
     method: str
-    params: dict[str, Any]
     seen: Watched
 
-    def fit(self, X: Any, y: Any) -> Any:  # noqa: N803
+    def fit(self, X: Any, y: Any, params: dict[str, Any]) -> Any:  # noqa: N803
         method = stack_method(self.estimator) if self.method == "auto" else self.method
         unfitted = clone(self.estimator)
-        self.estimator.fit(X, y, **self.params)
+        self.estimator.fit(X, y, **params)
         folds = check_cv(STACK_FOLDS if self.folds is None else self.folds, y, classifier=is_classifier(self.estimator))
         self.seen.inner_fits = folds.get_n_splits(X, y)
-        predictions = cross_val_predict(unfitted, X, y, cv=folds, method=method, params=self.params or None)
+        predictions = cross_val_predict(unfitted, X, y, cv=folds, method=method, params=params or None)
         return stacked(method, predictions, getattr(self.estimator, "classes_", None))

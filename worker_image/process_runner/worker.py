@@ -29,7 +29,7 @@ def serve(session: Session, channel: Connection) -> None:
         order = channel.recv()
         if isinstance(order, Run):
             inputs = {path: inputs[path] if path in inputs else load(path) for path in order.inputs}
-            _run(session, order, list(inputs.values()), channel.send)
+            _run(session, order, [inputs[path] for path in order.inputs], channel.send)
         else:
             channel.send(_answer(session, order))
         sys.stdout.flush()
