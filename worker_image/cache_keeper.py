@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,6 @@ FLUSH_FILES = 100
 WAITING = 100_000
 """Entries that may wait; what comes then is not kept, which costs time later and nothing now."""
 _PAIRS = 1000
-_CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +160,7 @@ class Keeper:
     def _file(self, path: Path) -> CacheObject | None:
         """Write a large result; None where it is refused or cannot be read."""
         try:
-            with path.open("rb") as file:
-                sha256 = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-            return self._requests.write(sha256, path.stat().st_size, lambda: _chunks(path))
+            return self._requests.write_file(path)
         except (StoreRefused, OSError) as error:
             self._dropped += 1
             log.warning("a large result could not be kept in the cache: %s", error)
@@ -178,9 +175,3 @@ class Keeper:
         for start in range(0, len(pairs), _PAIRS):
             self._requests.ask("/cache:keep", CacheKeep(segments=tuple(pairs[start : start + _PAIRS]), objects=large))
             large = ()
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk

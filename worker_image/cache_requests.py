@@ -8,15 +8,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import httpx
 
-from flaregate_wire.attempts import CacheObject, ObjectsAnswer, ObjectsRequest
+from flaregate_wire.attempts import CacheObject, LargePlace, ObjectsAnswer, ObjectsRequest
 from flaregate_wire.blobs import Transfer
 from flaregate_wire.model import PeerModel
-from worker_image.gateway_link import GatewayAway, error_of
+from worker_image.gateway_link import PUTTING_TOGETHER, GatewayAway, Refused, error_of
+from worker_image.parts import Ask, Finish, Send, in_parts, pieces, sums_of
 from worker_image.settings import is_loopback
 from worker_image.transfers import StoreRefused
 
@@ -44,14 +46,12 @@ class Requests:
         self.count = 0
         """Requests that were sent, to the gateway and to the store."""
 
-    def ask(self, path: str, body: PeerModel) -> bytes:
+    def ask(self, path: str, body: PeerModel, seconds: float = _ASK_SECONDS) -> bytes:
         """A question to the gateway. Raises GatewayAway, AttemptOver or Refused."""
         content = body.model_dump_json().encode()
 
         def once() -> bytes:
-            with self._sent(
-                "POST", self._base + path, _ASK_SECONDS, headers=self._headers, content=content
-            ) as response:
+            with self._sent("POST", self._base + path, seconds, headers=self._headers, content=content) as response:
                 response.read()
                 if not response.is_success:
                     raise error_of(response)
@@ -81,10 +81,43 @@ class Requests:
         if size != item.size or f"sha256:{sums.hexdigest()}" != item.sha256:
             raise StoreRefused(f"{item.key} is not the {item.size} bytes of {item.sha256}")
 
+    def write_file(self, path: Path) -> CacheObject:
+        """Write a large result, in parts where it is very large. Raises as `write`."""
+        sums = sums_of(path)
+        if not sums.parts:
+            return self.write(sums.sha256, sums.size, lambda: pieces(path))
+        flow = in_parts(f"cache/{sums.sha256.removeprefix('sha256:')}", sums)
+        step = next(flow)
+        try:
+            while True:
+                try:
+                    answer = self._answer(step, path)
+                except (Refused, StoreRefused) as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(answer)
+        except StopIteration as done:
+            return CacheObject(key=done.value, size=sums.size, sha256=sums.sha256)
+
+    def _answer(self, step: Ask | tuple[Send, ...] | Finish, path: Path) -> LargePlace | None:
+        match step:
+            case Ask(body):
+                return LargePlace.model_validate_json(self.ask("/parts", body))
+            case Finish(body):
+                self.ask("/parts:finish", body, PUTTING_TOGETHER)
+            case sends:
+                for send in sends:
+                    self._put(send.request, send.stop - send.start, partial(pieces, path, send.start, send.stop))
+        return None
+
     def write(self, sha256: str, size: int, chunks: Callable[[], Iterator[bytes]]) -> CacheObject:
         """Write an object of the cache, named by its sum. Raises GatewayAway, AttemptOver, Refused or StoreRefused."""
         asked = ObjectsRequest(put=(f"cache/{sha256.removeprefix('sha256:')}",))
         ((key, transfer),) = ObjectsAnswer.model_validate_json(self.ask("/objects", asked)).put
+        self._put(transfer, size, chunks)
+        return CacheObject(key=key, size=size, sha256=sha256)
+
+    def _put(self, transfer: Transfer, size: int, chunks: Callable[[], Iterator[bytes]]) -> None:
         headers = {**transfer.headers, "Content-Length": str(size)}
 
         def once() -> None:
@@ -94,7 +127,6 @@ class Requests:
                 _check(response)
 
         self._insist(once)
-        return CacheObject(key=key, size=size, sha256=sha256)
 
     def _in_time(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:

@@ -17,6 +17,8 @@ from pydantic import ValidationError
 from flaregate_wire.attempts import (
     BatchAnswer,
     HeadAddress,
+    LargeObject,
+    LargePlace,
     Manifest,
     ObjectsAnswer,
     ObjectsRequest,
@@ -29,6 +31,8 @@ from flaregate_wire.problems import Code, Problem
 _JSON = {"Content-Type": "application/json"}
 _SERVER_FAULT = 500
 _BUSY = (408, 425, 429)
+PUTTING_TOGETHER = 300.0
+"""Seconds that a store may need to make one object of thousands of parts."""
 
 T = TypeVar("T")
 
@@ -90,14 +94,20 @@ class GatewayLink:
         self.boot = boot
         self._timeout = timeout
         self._token = ""
+        self._bootstrap = ("", 0)
 
     async def order(self, bootstrap: str, index: int) -> Order:
         """Exchange the bootstrap code for the order, and keep its token."""
-        query: dict[str, str | int | float] = {"index": index, "boot": self.boot}
-        self._token = bootstrap
-        order = Order.model_validate_json(await self._ask("GET", "/order", params=query))
+        self._bootstrap = (bootstrap, index)
+        order = await self.order_again()
         self._token = order.token
         return order
+
+    async def order_again(self) -> Order:
+        """The same order, with new presigned requests."""
+        bootstrap, index = self._bootstrap
+        query: dict[str, str | int | float] = {"index": index, "boot": self.boot}
+        return Order.model_validate_json(await self._ask("GET", "/order", params=query, token=bootstrap))
 
     async def register_head(self, address: str) -> None:
         body = HeadAddress(boot=self.boot, address=address).model_dump_json().encode()
@@ -120,6 +130,17 @@ class GatewayLink:
         body = ObjectsRequest(put=names).model_dump_json().encode()
         return ObjectsAnswer.model_validate_json(await self._ask("POST", "/objects", content=body)).put
 
+    async def parts(self, asked: LargeObject) -> LargePlace:
+        """Requests for the missing parts of a large object."""
+        return LargePlace.model_validate_json(
+            await self._ask("POST", "/parts", content=asked.model_dump_json(exclude_none=True).encode())
+        )
+
+    async def finish(self, asked: LargeObject) -> None:
+        """Every part of a large object is there."""
+        body = asked.model_dump_json(exclude_none=True).encode()
+        await self._ask("POST", "/parts:finish", content=body, timeout=PUTTING_TOGETHER)
+
     async def commit(self, manifest: Manifest) -> None:
         await self._ask("POST", "/commit", content=manifest.model_dump_json(exclude_none=True).encode())
 
@@ -131,8 +152,9 @@ class GatewayLink:
         params: dict[str, str | int | float] | None = None,
         content: bytes | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - httpx keeps it, for each phase of a request
+        token: str | None = None,
     ) -> bytes:
-        headers = {"Authorization": f"Bearer {self._token}"} | (_JSON if content is not None else {})
+        headers = {"Authorization": f"Bearer {token or self._token}"} | (_JSON if content is not None else {})
         try:
             response = await self.client.request(
                 method,

@@ -1,20 +1,23 @@
 """The head's way: driver, inputs and Ray at the same time, then the manifest."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flaregate_wire.attempts import Manifest
+from flaregate_wire.blobs import Transfer
 from flaregate_wire.states import Reason
+from worker_image.artifacts import put_artifact
 from worker_image.container import Container
 from worker_image.driver_process import DRIVER
+from worker_image.fetching import Reads, described, fetch_inputs
 from worker_image.gateway_link import GatewayAway, insist
 from worker_image.head_processes import HeadProcesses
 from worker_image.logs import read_pipe
 from worker_image.passing import Passing
 from worker_image.ray_cluster import RayBroken
 from worker_image.references import Network, fetch_references
-from worker_image.transfers import StageInFailed, StoreRefused, fetch_inputs, put_artifact
+from worker_image.transfers import StageInFailed, StoreRefused
 from worker_image.work import Finished, GatewayAccess, Work
 
 _MESSAGE_LENGTH = 4000
@@ -49,15 +52,16 @@ class Head:
     async def run(self) -> Manifest:
         """Do the work, and say how it ended. The log is complete then, but not yet shipped."""
         self._container.reached("booted")
+        damaged: tuple[str, ...] = ()
         try:
             finished = await self._work()
         except StageInFailed as exc:
-            finished = self._failure(Reason.STAGE_IN_FAILED, exc)
+            finished, damaged = self._unread(exc), exc.damaged
         except RayBroken as exc:
             finished = self._failure(Reason.PLATFORM_ERROR, exc)
         manifest = await self._manifest(finished)
         await (self.end(grace=0) if self.kept is None else self._settle())
-        return manifest.model_copy(update={"log_tail": self._container.log.tail()})
+        return manifest.model_copy(update={"log_tail": self._container.log.tail(), "damaged": damaged})
 
     async def end(self, grace: float) -> None:
         """End the driver and take in its last output."""
@@ -104,8 +108,9 @@ class Head:
         if order.definition is None:
             raise StageInFailed("the head's order has no definition")
         client, link = container.link.client, container.link
+        reads = Reads(order.blobs, order.sizes, self._renewed)
         paths, files = await asyncio.gather(
-            fetch_inputs(client, order.blobs, container.blobs, patience=order.lease),
+            fetch_inputs(client, reads, container.blobs, patience=order.lease),
             fetch_references(order.references, Network(client), container.blobs, patience=order.lease),
         )
         container.reached("inputs_ready")
@@ -127,6 +132,11 @@ class Head:
         )
         self._has_work.set()
 
+    async def _renewed(self) -> Mapping[str, Transfer]:
+        """Where inputs are read, asked for anew."""
+        link, patience = self._container.link, self._container.order.lease
+        return (await insist(link.order_again, patience=patience)).blobs
+
     async def _watch_ray(self, processes: HeadProcesses) -> None:
         container = self._container
         address = await processes.address(container)
@@ -141,6 +151,14 @@ class Head:
         if finished.reason is Reason.PLATFORM_ERROR:
             self.warm = 0.0
         return finished
+
+    def _unread(self, exc: StageInFailed) -> Finished:
+        definition = self._container.order.definition
+        if not exc.damaged or definition is None:
+            return self._failure(Reason.STAGE_IN_FAILED, exc)
+        which = described(definition, exc.damaged)
+        told = f"{which}: the store has not the bytes that were staged ({exc}); submit again, they are sent anew then"
+        return self._failure(Reason.STAGE_IN_FAILED, StageInFailed(told))
 
     def _failure(self, reason: Reason, exc: Exception) -> Finished:
         """A failure of what the job stands on; nothing of it is kept for another one."""

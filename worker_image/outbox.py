@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from flaregate.notes import NOTE, ArtifactNote, MetricsNote, Note
 from flaregate_wire.events import ArtifactEvent, MetricsEvent
+from worker_image.artifacts import put_artifact
 from worker_image.gateway_link import GatewayAway, GatewayLink
 from worker_image.reporting import Reporter
-from worker_image.transfers import StoreRefused, put_artifact
+from worker_image.transfers import StoreRefused
 from worker_image.work import LocalArtifact
 
 _LOOK = 0.05

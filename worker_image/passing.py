@@ -4,8 +4,8 @@ import asyncio
 from datetime import UTC, datetime
 
 from flaregate_wire.events import ArtifactEvent
+from worker_image.artifacts import put_artifact
 from worker_image.container import Container
-from worker_image.transfers import put_artifact
 from worker_image.work import Reporting
 
 _AT_ONCE = 8
