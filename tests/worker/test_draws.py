@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -254,6 +255,27 @@ def test_a_node_draws_where_a_value_of_an_axis_lets_it():
 
     assert drawing_nodes(build, TALL, axes={"model__C": [1, 2]}) == frozenset()
     assert drawing_nodes(build, TALL, axes={"model__solver": ["lbfgs", "saga"]}) == {"model"}
+
+
+def test_a_node_draws_where_values_of_several_axes_let_it_together():
+    def seeded(pipe):
+        pipe.node("model", LogisticRegression(random_state=0))
+
+    axes = {"model__solver": ["lbfgs", "saga"], "model__random_state": [0, None]}
+    assert drawing_nodes(seeded, TALL, axes=axes) == {"model"}
+    assert drawing_nodes(seeded, TALL, axes={**axes, "model__solver": ["lbfgs"]}) == frozenset()
+    many = {"model__C": [0.1 * one for one in range(1, 60)], "model__tol": [0.1 * one for one in range(1, 60)]}
+    assert drawing_nodes(seeded, TALL, axes={**many, "model__solver": ["lbfgs", "saga"]}) == frozenset()
+    assert drawing_nodes(seeded, TALL, axes={**many, **axes}) == {"model"}
+
+
+def test_a_node_draws_where_the_folds_that_it_is_stacked_by_do():
+    def stacked(pipe, cv):
+        pipe.node("last", LogisticRegression(), after=pipe.node("first", SVC(), stack_cv=cv))
+
+    for cv, expected in ((None, set()), (3, set()), (KFold(3), set()), (KFold(3, shuffle=True), {"first"})):
+        assert drawing_nodes(partial(stacked, cv=cv), TALL) == expected
+    assert drawing_nodes(partial(stacked, cv=KFold(3, shuffle=True, random_state=0)), TALL) == frozenset()
 
 
 def test_a_class_of_the_users_own_that_derives_from_one_in_the_table_counts_as_drawing():
