@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from flaregate_wire.definitions import FOLDED, Action, Blob, Code, Dataset, EstimatorNode, Input, JobDefinition, Splits
+from flaregate_wire.definitions import (
+    FOLDED,
+    Action,
+    Blob,
+    Code,
+    Dataset,
+    EstimatorNode,
+    FunctionNode,
+    Input,
+    JobDefinition,
+    Splits,
+)
 from flaregate_wire.digests import digest
 from flaregate_wire.planning.folds import splitter_name
 from flaregate_wire.planning.graph import paths
@@ -48,10 +59,13 @@ class RowNames:
     """Digests of the rows of each fold."""
 
 
-def row_names(contents: Mapping[str, JsonValue], folds: Sequence[str] = ()) -> RowNames:
-    """The names of a source by the contents of its inputs; one that it has not is None."""
+def row_names(contents: Mapping[str, JsonValue], scikit_learn: str, folds: Sequence[str] = ()) -> RowNames:
+    """The names of a source by the contents of its inputs; one that it has not is None.
+
+    The version of scikit-learn is in them: it scores, stacks and cuts rows, whatever the nodes are made of.
+    """
     given = [contents.get(name) for name in _OF_ROWS]
-    return RowNames(digest(given[:2]), digest(given), tuple(folds))
+    return RowNames(digest([scikit_learn, *given[:2]]), digest([scikit_learn, *given]), tuple(folds))
 
 
 def content(media_type: str, sha256: str) -> JsonValue:
@@ -198,5 +212,10 @@ class Shelves:
 
 
 def uncached(definition: JobDefinition) -> frozenset[str]:
-    """Nodes whose results other jobs may not use, as the user says."""
-    return frozenset(node.name for node in definition.pipeline.nodes if not getattr(node, "cache", True))
+    """Nodes whose results other jobs may not use: the user says so, or nobody has said which code their name is."""
+    return frozenset(
+        node.name
+        for node in definition.pipeline.nodes
+        if isinstance(node, EstimatorNode | FunctionNode)
+        if not node.cache or (node.import_ is not None and node.code is None)
+    )

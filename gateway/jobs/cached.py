@@ -60,7 +60,7 @@ class CachedTasks:
         reading = Reading(self._index, self._store, scope, self._now())
         found = await reading.entries(shelves)
         folds = [_folds(found.get(shelf, {})) for shelf in shelves] or [(naming.ALL,)] * len(sources)
-        rows = [naming.row_names(one or {}, names) for one, names in zip(known, folds, strict=True)]
+        rows = [naming.row_names(one or {}, version, names) for one, names in zip(known, folds, strict=True)]
         sought = await asyncio.to_thread(_sought, definition, rows)
         entries = await reading.entries(sought.shelves)
         gone = await reading.gone(entries)

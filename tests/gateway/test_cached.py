@@ -25,7 +25,8 @@ def blob(sha):
 
 
 def node(name, kind="estimator", **more):
-    return {"name": name, "kind": kind, "import": f"package:{name}", "signature": SIGNATURE, **more}
+    own = {"name": name, "kind": kind, "import": f"package:{name}", "code": "package==1.0", "signature": SIGNATURE}
+    return {**own, **more}
 
 
 def search(depths=(1, 2), nodes=(), edges=(("pca", "tree"),), **more):
@@ -51,7 +52,7 @@ class Run:
         made = plan(self.definition)
         self.forest = grow(every_family(made))
         self.sources = sources
-        rows = [naming.row_names(contents, folds) for contents in staged]
+        rows = [naming.row_names(contents, "1.9.1", folds) for contents in staged]
         self.shelves = naming.Shelves(made, rows, naming.uncached(self.definition), "job-1")
         for unit in self.forest.above.values():
             for step in unit.steps:

@@ -98,7 +98,7 @@ def test_several_source_objects_have_names_of_their_own():
 def test_weights_are_part_of_a_leafs_shelf_and_of_a_steps_where_they_are_routed():
     def shelves(config, weights):
         definition = job(config=config)
-        rows = naming.row_names({"X": [1], "y": [2], "sample_weight": weights})
+        rows = naming.row_names({"X": [1], "y": [2], "sample_weight": weights}, "1.9.1")
         made = plan(definition)
         (leaf,) = made.steps(made.candidate(0))
         named = naming.Shelves(made, [rows], frozenset(), "job")
@@ -109,3 +109,21 @@ def test_weights_are_part_of_a_leafs_shelf_and_of_a_steps_where_they_are_routed(
     assert step == other_step
     routed = {"enable_metadata_routing": True}
     assert shelves(routed, [3])[1] != shelves(routed, [4])[1]
+
+
+def test_another_version_of_scikit_learn_gives_other_results():
+    one, other = (naming.row_names({"X": [1], "y": [2]}, version) for version in ("1.9.1", "1.9.2"))
+    assert one.plain != other.plain
+    assert one.weighted != other.weighted
+
+
+def test_what_nobody_knows_the_code_of_serves_no_other_job():
+    known = {"kind": "estimator", "import": "package:Known", "code": "package==1.0"}
+    nodes = [
+        {"name": "known", **known},
+        {"name": "named", "kind": "function", "import": "package:f"},
+        {"name": "sent", "kind": "function", "payload": A},
+        {"name": "kept out", **known, "cache": False},
+        {"name": "both", "kind": "join", "of": ["known", "sent"]},
+    ]
+    assert naming.uncached(job(pipeline={"nodes": nodes})) == {"named", "kept out"}

@@ -172,7 +172,7 @@ def _names(context: Context, number: int, source: Source) -> RowNames:
     rows = {"X": source.X, "y": source.y, "sample_weight": source.weights}
     given = {name: one for name, one in inputs_of(context.definition, number).items() if name in rows}
     contents = {name: _content(one, rows[name], context) for name, one in given.items()}
-    return row_names(contents, [encode_splits([fold]).sha256 for fold in source.folds])
+    return row_names(contents, sklearn_version, [encode_splits([fold]).sha256 for fold in source.folds])
 
 
 def _content(given: Input, rows: Any, context: Context) -> JsonValue:
