@@ -1,14 +1,16 @@
 """Which candidates the axes stand for: every combination, the union of several grids, or what was drawn from them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError
 from itertools import product
+from math import prod
 from typing import Any
 
 from flaregate.axes import Axes, MadeAxis, OwnAxes, Place, is_drawn, listed, own_axes, refused, split_key
 from flaregate.values import Stage
 from flaregate_wire.definitions import Axis, JoinNode, ModelNode, PipelineDefinition, Sample
+from flaregate_wire.limits import CANDIDATES
 from flaregate_wire.planning import Path, TooManyPaths, paths
 
 _Grid = Mapping[Place, Any]
@@ -56,6 +58,8 @@ def resolve(
     if not grids and drawing is None:
         return Candidates()
     _refuse_lost(made, pipeline)
+    if drawing is None:
+        _refuse_many(pipeline, grids)
     ways = tuple((number, grid) for number, path in enumerate(_ways(pipeline)) for grid in _touching(path, grids))
     chosen = _every(ways) if drawing is None else _drawn(ways, drawing)
     samples = [(number, {place: made[place].place(value) for place, value in settings}) for number, settings in chosen]
@@ -128,6 +132,14 @@ def _refuse_lost(made: Mapping[Place, MadeAxis], pipeline: PipelineDefinition) -
         if node not in having:
             message = f"the axis {axis.key!r} is on no path: {node!r} is no node with parameters"
             raise refused(message, "axis_on_no_path")
+
+
+def _refuse_many(pipeline: PipelineDefinition, grids: Sequence[_Grid]) -> None:
+    """Refuse what would take long to list, before it is listed."""
+    on_paths = (grid for path in _ways(pipeline) for grid in _touching(path, grids))
+    count = sum(prod(map(len, grid.values())) for grid in on_paths)
+    if count > CANDIDATES:
+        raise refused(f"{count} candidates; the limit is {CANDIDATES}", "too_many_candidates")
 
 
 def _every(ways: Iterable[tuple[int, _Grid]]) -> Iterator[tuple[int, Any]]:

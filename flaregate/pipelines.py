@@ -53,7 +53,13 @@ class _Made:
 
     def encoded(self, stage: Stage, *, cells: bool) -> EstimatorNode | FunctionNode:
         """The node on the wire; with `cells` its function is called with keywords alone."""
-        node = encode_node(self.name, self.obj, stage)
+        try:
+            node = encode_node(self.name, self.obj, stage)
+        except Refused:
+            raise
+        except Exception as error:  # the user's get_params and properties are called
+            message = f"node {self.name!r} cannot be looked at: {type(error).__name__}: {error}"
+            raise _refused(message, "node") from error
         more: dict[str, Any] = {"needs": self.needs, "cache": self.cache}
         if cells and isinstance(node, FunctionNode):
             more["signature"] = function_signature(self.obj, rows=False)

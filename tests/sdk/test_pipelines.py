@@ -95,6 +95,17 @@ def test_nonsense_is_no_pipeline(body):
         fg.Pipeline.from_dict(body)
 
 
+def test_an_estimator_that_cannot_be_looked_at_is_refused_by_name():
+    class Shy(SVC):
+        def get_params(self, deep=True):
+            raise LookupError("not today")
+
+    pipe = fg.Pipeline()
+    pipe.node("shy", Shy())
+    with pytest.raises(fg.Refused, match="node 'shy' cannot be looked at: LookupError: not today"):
+        pipe.to_dict()
+
+
 def test_an_empty_pipeline_is_refused():
     with pytest.raises(fg.Refused, match="no nodes"):
         fg.Pipeline("empty").to_dict()
@@ -142,6 +153,7 @@ def test_a_key_that_fits_two_nodes_is_refused_and_the_tuple_form_taken():
         ({"svc__C": 3}, "needs a list"),
         ({"svc__C": "abc"}, "needs a list"),
         ({"svc__C": []}, "no values"),
+        ([{"svc__C": range(2000), "pca__tol": range(2000)}, {"svc__C": [1]}], "4002001 candidates; the limit is"),
     ],
 )
 def test_axes_that_are_refused(axes, words):
