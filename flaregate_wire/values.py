@@ -100,6 +100,17 @@ def blobs_of(value: JsonValue) -> Iterator[str]:
             stack.extend(_children(item))
 
 
+def number_of(value: JsonValue) -> float | None:
+    """The number that a value is, numpy's and non-finite ones too; None for what is none."""
+    tag = tag_of(value)
+    if isinstance(value, dict) and tag == "$scalar":
+        body = value[tag]
+        return number_of(body[1]) if isinstance(body, list) else None
+    if isinstance(value, dict) and tag == "$float":
+        return float(str(value[tag]))
+    return float(value) if isinstance(value, int | float) else None
+
+
 def payload_of(body: JsonValue) -> str:
     """The blob that `$array` or `$payload` names."""
     return str(body[0] if isinstance(body, list) else body)

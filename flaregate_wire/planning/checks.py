@@ -25,6 +25,7 @@ from flaregate_wire.limits import CANDIDATES, NODES
 from flaregate_wire.planning.folds import NEED_GROUPS, NEED_Y, splitter_name
 from flaregate_wire.planning.graph import TooManyPaths, cycle, links, paths
 from flaregate_wire.problems import Fault
+from flaregate_wire.values import number_of
 
 _PREDICTS = frozenset({Ability.PREDICT, Ability.PREDICT_PROBA, Ability.DECISION_FUNCTION})
 
@@ -59,6 +60,7 @@ def faults(definition: JobDefinition) -> tuple[Fault, ...]:
         *_middles(definition),
         *_inputs(definition),
         *_scoring(definition, leaves),
+        *_error_score(definition),
     )
 
 
@@ -334,6 +336,12 @@ def _needs_y(definition: JobDefinition) -> bool:
     """Stratified folds, which an int gives where a path ends in a classifier, are cut by y."""
     by_count = definition.cv is None or isinstance(definition.cv, int)
     return by_count and "classifier" in _leaf_types(definition).values()
+
+
+def _error_score(definition: JobDefinition) -> Iterator[Fault]:
+    if definition.error_score != "raise" and number_of(definition.error_score) is None:
+        message = f"error_score is {definition.error_score!r}; give a number, or 'raise'"
+        yield Fault(pointer="/error_score", rule="error_score", message=message)
 
 
 def _scoring(definition: JobDefinition, leaves: set[str]) -> Iterator[Fault]:

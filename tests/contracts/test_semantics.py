@@ -86,6 +86,17 @@ def test_metadata_routing_decides_where_it_is_enabled(client, iris, weights):
     same(scores(result)[0], expected)
 
 
+def test_weights_that_nobody_has_said_to_want_or_not_are_an_error(client, iris, weights):
+    X, y = iris
+    given = {"action": "cross_validate", "X": X, "y": y, "sample_weight": weights, "cv": 3, "return_train_score": False}
+    with config_context(enable_metadata_routing=True):
+        scale, logistic = StandardScaler(), LogisticRegression(max_iter=500)
+        wanting = LogisticRegression(max_iter=500).set_fit_request(sample_weight=True)
+        for pipe in (chain(("scale", scale), ("last", wanting)), chain(("last", logistic)), chain(("last", wanting))):
+            with pytest.raises(fg.JobFailed, match="not explicitly set as requested or not requested"):
+                client.submit(pipe, **given).result()
+
+
 def test_groups_make_folds_whose_number_is_unknown_before(client, iris):
     X, y = iris
     groups = np.arange(ROWS) % 7
@@ -173,6 +184,16 @@ def test_error_score_raise_ends_the_job(client, iris):
     job = client.submit(chain(("moody", Moody())), X=X, y=y, axes=axes, cv=3, error_score="raise")
     with pytest.raises(fg.JobFailed, match="in a bad mood"):
         job.result()
+
+
+@pytest.mark.parametrize("score", [np.float64(0.25), np.int64(0), 1, float("inf")])
+def test_error_score_is_any_number(client, iris, score):
+    X, y = iris
+    axes = {"moody__mood": ["good", "bad"]}
+    result = client.submit(
+        chain(("moody", Moody())), X=X, y=y, axes=axes, cv=3, refit=False, error_score=score
+    ).result()
+    np.testing.assert_array_equal(scores(result)[1], [float(score)] * 3)
 
 
 def test_fail_fast_ends_the_job_at_the_first_failed_candidate(client, iris):

@@ -71,6 +71,7 @@ REFUSED = {
     "nothing passed on": ([node("a", SHUT), B], [("a", "b")], {}, "nothing_to_pass_on", "'a'"),
     "mixed kinds": ([node("a", CLASSIFIER), node("b", REGRESSOR)], [], {}, "mixed_kinds", "splitter"),
     "refit": ([A], [], {"action": "search", "scoring": ["accuracy", "f1"]}, "refit", "refit"),
+    "error score": ([A], [], {"error_score": "zero"}, "error_score", "'zero'"),
     "too many nodes": ([node(f"n{i}") for i in range(501)], [], {}, "too_many_nodes", "500"),
     "too many candidates": (
         [A],
@@ -119,6 +120,8 @@ def test_too_many_paths():
         ([node("a", CLASSIFIER), node("b", REGRESSOR)], [], {"cv": {"import": "sklearn.model_selection:KFold"}}),
         ([node("a", {**CLASSIFIER, "open": True}, anything=1)], [], {}),
         ([A], [], {"action": "fit", "inputs": ONLY_X}),
+        ([A], [], {"error_score": {"$scalar": ["float64", 0.5]}}),
+        ([A], [], {"error_score": "raise"}),
     ],
 )
 def test_what_is_right_has_no_faults(nodes, edges, more):

@@ -87,7 +87,7 @@ def _params(session: Session, step: Step, rows: Rows, estimator: Any) -> dict[st
     weights = rows.weights.train
     if weights is None or session.node(step.node).kind != "estimator":
         return params
-    return params | (routed(estimator, "fit", weights) if routing() else {WEIGHT: weights})
+    return params | (routed(f"node {step.node!r}", estimator, "fit", weights) if routing() else {WEIGHT: weights})
 
 
 def _fit(estimator: Any, X: Any, y: Any, params: dict[str, Any]) -> None:  # noqa: N803

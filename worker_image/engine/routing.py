@@ -3,9 +3,10 @@
 from typing import Any
 
 from sklearn import get_config
-from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 
 WEIGHT = "sample_weight"
+_CONSUMER = "consumer"
 
 
 def routing() -> bool:
@@ -13,7 +14,20 @@ def routing() -> bool:
     return bool(get_config()["enable_metadata_routing"])
 
 
-def routed(consumer: Any, method: str, weights: Any) -> dict[str, Any]:
-    """What an estimator or scorer gets for this method (`fit`, `score`)."""
-    asks = weights is not None and get_routing_for_object(consumer).consumes(method, [WEIGHT])
-    return {WEIGHT: weights} if asks else {}
+def routed(owner: str, consumer: Any, method: str, weights: Any) -> dict[str, Any]:
+    """What an estimator or scorer gets for a method, as scikit-learn would route it.
+
+    Args:
+        owner: Where the consumer is, for the message.
+        consumer: An estimator or scorer.
+        method: `fit` or `score`.
+        weights: `sample_weight`, or None.
+
+    Raises:
+        UnsetMetadataPassedError: It takes weights, and has not said whether it wants them.
+    """
+    if weights is None:
+        return {}
+    router = MetadataRouter(owner=owner)
+    router.add(method_mapping=MethodMapping().add(caller=method, callee=method), **{_CONSUMER: consumer})
+    return dict(router.route_params(params={WEIGHT: weights}, caller=method)[_CONSUMER][method])

@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin
 
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import ErrorDetail
+from flaregate_wire.values import number_of
 from worker_image.engine.routing import routed, routing
 from worker_image.engine.rows import is_frozen
 from worker_image.engine.running import READ_ONLY
@@ -28,11 +29,8 @@ def scorer_names(definition: JobDefinition) -> tuple[str, ...]:
 
 def stand_in(definition: JobDefinition) -> dict[str, float]:
     """The scores of a fold that failed. With `error_score='raise'` the candidate has its error, and no number."""
-    given = definition.error_score
-    if isinstance(given, dict):
-        given = float(given.get("$float", "nan"))  # type: ignore[arg-type]
-    value = float(given) if isinstance(given, int | float) else math.nan
-    return dict.fromkeys(scorer_names(definition), value)
+    value = number_of(definition.error_score)
+    return dict.fromkeys(scorer_names(definition), math.nan if value is None else value)
 
 
 def score(
@@ -58,7 +56,8 @@ def score(
     params: dict[str, Any] = {}
     scorer = session.scorer(estimator)
     if weights is not None and routing():
-        params = routed(estimator if session.scoring() is None else scorer, "score", weights)
+        asked = estimator if session.scoring() is None else scorer
+        params = routed(type(estimator).__name__, asked, "score", weights)
     accuracy = None if params else _accuracy(session, estimator, X, y)
     if accuracy is not None:
         return {SCORE: accuracy}, None

@@ -107,7 +107,7 @@ def _estimator_at_work(session: Session, step: Step, rows: Rows, seen: Watched) 
     estimator = session.prototype(step.node) if prefit else session.estimator(step.node, step.settings)
     params = session.fit_params(step.node, rows)
     if rows.weights.train is not None and routing():
-        params |= routed(estimator, "fit", rows.weights.train)
+        params |= routed(f"node {step.node!r}", estimator, "fit", rows.weights.train)
 
     def learn(parts: Sequence[Any], y: Any) -> Any:
         if prefit:
