@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from flaregate.pipelines import Pipeline
 from flaregate.testing.estimators import Careless, Configured, Majority, Marking, Spoiler, marks_in
@@ -116,6 +116,15 @@ class RuleCases:
         expected = make_pipeline(union, GaussianNB()).fit(X, y).predict_proba(X)
         np.testing.assert_allclose(fitted.predict_proba(X), expected, rtol=RTOL)
 
+    def test_equal_nodes_that_draw_draw_each_for_itself(self, run: RunJob, tmp_path: Path) -> None:
+        """Else an ensemble of unseeded estimators would be one estimator, many times."""
+        X, y = load_iris(return_X_y=True)
+        pipe = Pipeline()
+        trees = [pipe.node(f"tree{number}", ExtraTreeClassifier(max_features=1)) for number in range(4)]
+        pipe.node("nb", GaussianNB(), after=pipe.join("all", trees))
+        nodes = submit(run, tmp_path, pipe, X=X, y=y).outcomes[0].pipeline().named_nodes
+        assert len({nodes[tree.name].tree_.threshold.tobytes() for tree in trees}) == 4
+
     def test_each_prefix_is_fitted_once_a_fold(self, run: RunJob, tmp_path: Path) -> None:
         """Rule 13, counted where it happens."""
         X, y = load_iris(return_X_y=True)
@@ -136,6 +145,16 @@ class RuleCases:
             pipe = chain(("majority", Majority(str(folder))))
             submit(run, folder, pipe, action="cross_validate", X=X, y=y, cv=5, return_train_score=wish)
             assert marks_in(folder) == Counter({"fit quiet": 5, **expected})
+
+    def test_no_predict_where_the_best_is_fitted_again(self, run: RunJob, tmp_path: Path) -> None:
+        """Rule 13: all 150 rows train, and nobody has asked for a score on them."""
+        X, y = load_iris(return_X_y=True)
+        folder = tmp_path / "marks"
+        folder.mkdir()
+        axes = {"majority__way": ["quiet"]}
+        pipe = chain(("majority", Majority(str(folder))))
+        submit(run, tmp_path, pipe, X=X, y=y, axes=axes, cv=5, return_train_score=True)
+        assert marks_in(folder) == Counter({"fit quiet": 6, "predict 30": 5, "predict 120": 5})
 
     def test_candidates_come_in_order_and_ties_go_to_the_first(self, run: RunJob, tmp_path: Path) -> None:
         """Rule 18: paths by `node()`, keys by node and then by name, whatever order the axes were given in."""

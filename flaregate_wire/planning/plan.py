@@ -8,10 +8,10 @@ from itertools import pairwise
 
 from pydantic import JsonValue
 
-from flaregate_wire.definitions import Axis, JobDefinition, Sample
+from flaregate_wire.definitions import Axis, EstimatorNode, JobDefinition, Sample
 from flaregate_wire.digests import canonical, digest
 from flaregate_wire.planning.folds import fold_count
-from flaregate_wire.planning.graph import Path, paths
+from flaregate_wire.planning.graph import Path, links, paths
 from flaregate_wire.planning.identity import node_identity
 from flaregate_wire.values import identity
 
@@ -190,12 +190,22 @@ class Plan:
 
 
 def _node_digests(definition: JobDefinition) -> dict[str, str]:
-    """A digest for each node by what it does: its name is not part of it."""
+    """A digest for each node by what it does: its name is not part of it.
+
+    Equal nodes that may draw are told apart by their order where the same nodes feed them: each draws for itself.
+    """
     found = {}
+    drawn: Counter[object] = Counter()
+    feeding = links(definition.pipeline)
     for node in definition.pipeline.nodes:
         fit_params = identity(definition.fit_params.get(node.name, {}))
         content = [node_identity(node), definition.config, *([fit_params] if fit_params else [])]
         found[node.name] = digest(content)
+        if isinstance(node, EstimatorNode) and node.signature is not None and node.signature.draws:
+            like = (found[node.name], feeding[node.name])
+            if drawn[like]:
+                found[node.name] = digest([*content, drawn[like]])
+            drawn[like] += 1
     return found
 
 

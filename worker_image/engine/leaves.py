@@ -23,7 +23,7 @@ def run_leaf(session: Session, step: Step, rows: Rows, inputs: Sequence[Parts]) 
     definition = session.context.definition
     sources = inputs or (rows.X,)
     tests = definition.action in FOLDED and sources[0].test is not None
-    train_scored = definition.return_train_score
+    train_scored = session.scores_training(rows.cut)
     instead = stand_in(definition)
     scores = instead if tests else None
     train_scores = instead if train_scored else None

@@ -111,7 +111,7 @@ def _sources(context: Context, files: Mapping[str, str]) -> Iterator[tuple[Sourc
 def _aligned(X: Any, y: Any, groups: Any, weights: Any, name: str | None) -> tuple[Source, Any]:  # noqa: N803
     if X is None:
         return Source(None), None
-    if isinstance(X, list) and y is None:
+    if isinstance(X, list) and y is None and weights is None:
         return Source(X, name=name), groups
     try:
         X, y, groups, weights = indexable(X, y, groups, weights)  # noqa: N806

@@ -213,6 +213,7 @@ class Recall:
         self._cost[key] = 0.0
         step = steps[-1]
         self.cache.keep(self._shelves.step(step, key[1].source), self._key(step, key[1], ""), {}, path)
+        path.unlink()
 
     # Names
 

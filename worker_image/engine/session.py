@@ -17,6 +17,7 @@ from flaregate.encoding import build, decode_value
 from flaregate.fitted import FittedPipeline
 from flaregate.fitted_file import read
 from flaregate_wire.definitions import (
+    Action,
     Blob,
     Code,
     EstimatorNode,
@@ -30,7 +31,7 @@ from flaregate_wire.planning import Setting
 from worker_image.engine.making import Maker
 from worker_image.engine.references import Files
 from worker_image.engine.rows import Rows, Source
-from worker_image.engine.tasks import Cut
+from worker_image.engine.tasks import ALL_ROWS, Cut
 
 CUTS_KEPT = 64
 """Cuts of which targets and row numbers are kept; of X only the last one's."""
@@ -188,6 +189,11 @@ class Session:
         given = self.context.definition.refit
         assert isinstance(given, Code)  # noqa: S101 - asked for only then
         return build(given, self._blob)
+
+    def scores_training(self, cut: Cut) -> bool:
+        """Whether training rows are scored too: of a search's folds, not where its best candidate is fitted again."""
+        definition = self.context.definition
+        return definition.return_train_score and (cut.fold != ALL_ROWS or definition.action is Action.FIT)
 
     def rows(self, cut: Cut) -> Rows:
         """The rows of a cut."""

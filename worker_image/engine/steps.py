@@ -51,7 +51,7 @@ def run_step(session: Session, step: Step, cut: Cut, inputs: Sequence[Parts]) ->
         fit_time = watch.lap()
         test = frozen(work.apply([source.test for source in sources])) if sources[0].test is not None else None
         again = None
-        if session.context.definition.return_train_score:
+        if session.scores_training(cut):
             again = frozen(work.apply([source.seen for source in sources]))
         score_time = watch.lap()
         parts = Parts(train, test, again, _lineage(session, step, work, sources))
