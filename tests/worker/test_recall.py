@@ -1,6 +1,8 @@
 """What is computed when the cache knows a part: a run twice, one value more, lost files, draws, maps, sweeps."""
 
 import shutil
+import time
+import warnings
 
 import numpy as np
 import pytest
@@ -118,6 +120,29 @@ def test_slow_steps_are_loaded_and_computed_again_where_their_file_is_gone(job, 
     assert again.result.stats.fits == {"scale": 3, "pca": 6, "logistic": 6}
     expected = job(chain(*SEARCH), X=X, y=Y, axes={**AXES, "logistic__C": [6.0]}, cv=3, cache="off", refit=False)
     assert again.scores() == expected.scores()
+
+
+class Slow(StandardScaler):
+    """Takes a while, and says so."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        time.sleep(0.02)
+        warnings.warn("this is slow", UserWarning, stacklevel=1)
+        return super().fit(X, y)
+
+
+def test_what_reads_a_stored_result_has_the_times_and_warnings_of_what_made_it(job, tmp_path, monkeypatch):
+    monkeypatch.setattr(recall, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(recall, "BYTES_A_SECOND", 1e12)
+    nodes = [("slow", Slow()), ("pca", PCA(random_state=0)), ("logistic", LogisticRegression())]
+    for depth, c in enumerate((1.0, 2.0, 3.0)):
+        axes = {"pca__n_components": [1, 2 + depth // 2], "logistic__C": [c]}
+        ran = job(chain(*nodes), X=X, y=Y, axes=axes, cv=3, refit=False)
+        for outcome in ran.outcomes:
+            assert [warning.message for warning in outcome.warnings] == ["this is slow"]
+            assert min(outcome.times["fit_folds"]) >= 0.02
+    assert ran.result.stats.fits == {"pca": 3, "logistic": 6}
+    assert not list(tmp_path.rglob("kept-*"))
 
 
 class Unwilling(SequentialRunner):

@@ -48,15 +48,17 @@ class Gather:
     def steps(self, task: Task, reports: tuple[Report, ...], seconds: float) -> None:
         for step, report in zip(task.steps, reports, strict=True):
             key = (step.digest, task.cut)
-            if key not in self.tally.above:
+            if key not in self.tally.above or self.tally.above[key].cached:
                 self._count(step, report)
             self.tally.above[key] = report
         if all(report.error is None for report in reports):
-            self.recall.made(task.key, list(task.steps), seconds, self.run.runner.export)
+            self.recall.made(task, reports, seconds, self.run.runner.export)
 
     def loaded(self, load: Load) -> None:
         self.run.progress.done += len(load.unit.steps)
         self.run.progress.cached += len(load.unit.steps)
+        for digest, report in self.recall.reports(load).items():
+            self.tally.above.setdefault((digest, load.cut), report)
 
     def leaf(self, task: Task | None, index: int, member: Member, cut: Cut, report: Report) -> None:
         self._count(member.step, report)

@@ -2,11 +2,11 @@
 
 A leaf's report is kept as if the candidate had run alone: with the times and warnings of the steps above it, which are
 not there when it comes from the cache. What a step passes on is kept where computing it, with what is above it, took
-longer than fetching it will.
+longer than fetching it will, with the reports of all steps behind it, for the times and warnings of what reads it.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from worker_image.cache import Cache, Entry
 from worker_image.engine.prepare import Summary
 from worker_image.engine.runner import SaveFailed, StatesLost
 from worker_image.engine.schedule import Load
-from worker_image.engine.tasks import ALL_ROWS, Cut, Key, Report
+from worker_image.engine.tasks import ALL_ROWS, Cut, Key, Report, Task
 
 WORTH_SECONDS = 0.5
 """What takes less to compute, on all folds together, is computed again."""
@@ -32,6 +32,7 @@ BYTES_A_SECOND = 400e6
 """Of fetching. Storing goes on beside the work."""
 _AT_ONCE = 4
 _SPAN = "#"
+_STEPS = "steps"
 Span = tuple[int, int]
 """The first row and the one after the last."""
 _SCORES = ("scores", "train_scores")
@@ -52,6 +53,8 @@ class Recall:
     """By (first leaf of a family, cut)."""
     _stored: dict[Key, Entry] = field(default_factory=dict)
     _cost: dict[Key, float] = field(default_factory=dict)
+    _above: dict[Key, dict[str, Report]] = field(default_factory=dict)
+    """Of a result: the reports of the steps that made it, by digest."""
     _endings: dict[tuple[Cut, str], str] = field(default_factory=dict)
     _rows: tuple[naming.RowNames, ...] = ()
     _purpose: str = ""
@@ -194,9 +197,20 @@ class Recall:
             purpose = Action.FIT.value if fits else self._purpose
             self.cache.keep(self._shelves.leaf(leaf, cut.source), self._key(leaf, cut, purpose), _encoded(report), file)
 
-    def made(self, key: Key, steps: list[Step], seconds: float, export: Callable[[Key, Path], int]) -> None:
+    def reports(self, load: Load) -> dict[str, Report]:
+        """By digest: how a stored result came about, with all that is above it."""
+        entry = self._stored.get(load.key)
+        told: Any = {} if entry is None else entry.report.get(_STEPS, {})
+        found = {digest: _decoded(one) for digest, one in told.items()} if isinstance(told, dict) else {}
+        self._above[load.key] = {digest: report for digest, report in found.items() if report is not None}
+        return self._above[load.key]
+
+    def made(self, task: Task, reports: Sequence[Report], seconds: float, export: Callable[[Key, Path], int]) -> None:
         """A unit was computed: keep what it passes on where that is worth it."""
+        key, steps = task.key, task.steps
         sources = {(source, key[1]) for source in steps[0].inputs}
+        above = {digest: report for source in sources for digest, report in self._above.get(source, {}).items()}
+        self._above[key] = above | dict(zip(task.digests, reports, strict=True))
         cost = seconds + sum(self._cost.get(source, 0.0) for source in sources)
         self._cost[key] = cost
         folds = max(1, self.summary.sources[key[1].source].folds)
@@ -212,7 +226,8 @@ class Recall:
             return
         self._cost[key] = 0.0
         step = steps[-1]
-        self.cache.keep(self._shelves.step(step, key[1].source), self._key(step, key[1], ""), {}, path)
+        told: dict[str, JsonValue] = {digest: _encoded(report) for digest, report in self._above[key].items()}
+        self.cache.keep(self._shelves.step(step, key[1].source), self._key(step, key[1], ""), {_STEPS: told}, path)
         path.unlink()
 
     # Names
