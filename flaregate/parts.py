@@ -4,7 +4,9 @@ Both follow scikit-learn: a join equals FeatureUnion, an estimator in the middle
 """
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 STACK_METHODS = ("predict_proba", "decision_function", "predict")
@@ -15,7 +17,8 @@ _MATRIX = 2
 def combine(parts: Sequence[Any], names: Sequence[str]) -> Any:
     """The columns of all parts side by side, in their order; `names` are the nodes that made them, for the message.
 
-    Sparse (CSR) if any part is sparse; a frame, names kept, if all parts are frames of one library; else an array.
+    Sparse (CSR) if any part is sparse; a frame if all parts are frames of one library; else an array. Columns of frames
+    keep their names; one that several parts have gets its node's before it, `node__column`, as FeatureUnion names all.
     A part of one dimension becomes a column. Raises ValueError where the numbers of rows differ.
     """
     rows = [_rows(part) for part in parts]
@@ -25,11 +28,9 @@ def combine(parts: Sequence[Any], names: Sequence[str]) -> Any:
             raise ValueError(msg)
     frame = _frame_library(parts)
     if frame == "pandas":
-        return sys.modules["pandas"].concat(list(parts), axis=1)
+        return sys.modules["pandas"].concat(_named_apart(parts, names), axis=1)
     if frame == "polars":
-        polars = sys.modules["polars"]
-        framed = [part.to_frame() if isinstance(part, polars.Series) else part for part in parts]
-        return polars.concat(framed, how="horizontal")
+        return sys.modules["polars"].concat(_named_apart(parts, names), how="horizontal")
     columns = [as_columns(part) for part in parts]
     if any(_is_sparse(part) for part in columns):
         from scipy import sparse  # noqa: PLC0415
@@ -38,6 +39,26 @@ def combine(parts: Sequence[Any], names: Sequence[str]) -> Any:
     import numpy as np  # noqa: PLC0415
 
     return np.hstack(columns)
+
+
+def _named_apart(parts: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    """Frames, and named series as such, of which no two have a column of one name; an unnamed series stays."""
+    framed = [part if hasattr(part, "columns") or part.name is None else part.to_frame() for part in parts]
+    columns = [set(getattr(part, "columns", ())) for part in framed]
+    shared = {column for column, count in Counter(chain.from_iterable(columns)).items() if count > 1}
+    if not shared:
+        return framed
+    return [
+        part.rename(**_renaming(part, {column: f"{name}__{column}" for column in own & shared}))
+        if own & shared
+        else part
+        for part, name, own in zip(framed, names, columns, strict=True)
+    ]
+
+
+def _renaming(part: Any, new: dict[Any, str]) -> dict[str, Any]:
+    """The argument of the library's `rename`: pandas and polars call it differently."""
+    return {"columns" if hasattr(part, "iloc") else "mapping": new}
 
 
 def as_columns(part: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.decomposition import PCA
@@ -48,6 +49,24 @@ def test_a_frame_keeps_its_names_on_the_way_into_a_column_transformer(client):
     pipe = chain(("columns", columns), ("nb", GaussianNB()))
     result = client.submit(pipe, action="cross_validate", X=X, y=y, cv=4).result()
     same(scores(result)[0], cross_val_score(make_pipeline(columns, GaussianNB()), X, y, cv=4))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("scoring", [None, lambda model, X, y: float(np.mean(model.predict(X) == y))])
+def test_columns_of_one_name_in_several_parts_of_a_join_are_told_apart(client, library, scoring):
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    X.columns = ["a", "b", "c", "name"]
+    one, other = StandardScaler().set_output(transform=library), PCA(2, random_state=0).set_output(transform=library)
+    pipe = fg.Pipeline()
+    parts = [pipe.node("one", one), pipe.node("same", clone(one)), pipe.node("pca", other)]
+    pipe.node("logistic", LogisticRegression(max_iter=500), after=pipe.join("all", parts))
+    model = client.submit(pipe, X=X, y=y).result().best.pipeline()
+    expected = [*(f"{part}__{column}" for part in ("one", "same") for column in X.columns), "pca0", "pca1"]
+    assert list(model.named_nodes["logistic"].feature_names_in_) == expected
+    union = make_pipeline(FeatureUnion([("one", one), ("same", one), ("pca", other)]), LogisticRegression(max_iter=500))
+    same(model.predict_proba(X), clone(union).fit(X, y).predict_proba(X))
+    result = client.submit(pipe, action="cross_validate", X=X, y=y, cv=3, scoring=scoring).result()
+    same(scores(result)[0], cross_val_score(union, X, y, cv=3))
 
 
 # Several source objects

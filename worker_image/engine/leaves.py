@@ -14,7 +14,7 @@ from worker_image.engine.rows import Parts, Rows
 from worker_image.engine.running import Stopwatch, on_rows, watched
 from worker_image.engine.scores import score, stand_in
 from worker_image.engine.session import FunctionEstimator, Session
-from worker_image.engine.steps import fitted_node
+from worker_image.engine.steps import with_lineage
 from worker_image.engine.tasks import Piece, Report
 
 
@@ -111,10 +111,7 @@ def _shown(
     """
     if not session.data.whole or not step.inputs:
         return estimator, X
-    above = {node.name: node for source in sources for node in source.fitted}
-    feeding = [source.fitted[-1].name for source in sources if source.fitted]
-    last = fitted_node(session.node(step.node), feeding, _state(session, step, estimator))
-    whole = FittedPipeline((*above.values(), last))
+    whole = FittedPipeline(with_lineage(session.node(step.node), _state(session, step, estimator), sources))
     try:
         return whole.to_sklearn(), rows.X
     except NoArtifact:

@@ -16,7 +16,7 @@ from flaregate_wire.planning import Step
 from worker_image.engine.choosing import choose
 from worker_image.engine.prepare import Summary, prepare
 from worker_image.engine.session import Context, Session
-from worker_image.engine.steps import fitted_node
+from worker_image.engine.steps import feeding, fitted_node
 from worker_image.engine.tasks import Cut, Done, Key, Piece, Report, Task
 from worker_image.engine.work import work
 
@@ -103,7 +103,7 @@ def fitted_nodes(context: Context, steps: Sequence[Step], states: Sequence[Any])
     nodes = {node.name: node for node in context.definition.pipeline.nodes}
     names = {step.digest: step.node for step in steps}
     return [
-        fitted_node(nodes[step.node], [names[source] for source in step.inputs], state)
+        fitted_node(nodes[step.node], feeding(nodes[step.node], [names[source] for source in step.inputs]), state)
         for step, state in zip(steps, states, strict=True)
     ]
 

@@ -1,7 +1,7 @@
 """One step above the leaves on one cut: what it passes on for training rows and for test rows."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -54,7 +54,8 @@ def run_step(session: Session, step: Step, cut: Cut, inputs: Sequence[Parts]) ->
         if session.scores_training(cut):
             again = frozen(work.apply([source.seen for source in sources]))
         score_time = watch.lap()
-        parts = Parts(train, test, again, _lineage(session, step, work, sources))
+        lineage = with_lineage(session.node(step.node), work.state, sources) if session.data.whole else ()
+        parts = Parts(train, test, again, lineage)
     report = Report(
         error=seen.error,
         fit_time=fit_time,
@@ -73,13 +74,19 @@ def fitted_node(node: Node, inputs: Sequence[str], state: Any) -> FittedNode:
     return FittedNode(node.name, node.kind if node.kind != "model" else "estimator", tuple(inputs), state, method)
 
 
-def _lineage(session: Session, step: Step, work: _Work, sources: Sequence[Parts]) -> tuple[FittedNode, ...]:
-    """The fitted nodes behind what is passed on, where a scorer wants to see them."""
-    if not session.data.whole:
-        return ()
-    above = {node.name: node for source in sources for node in source.fitted}
-    feeding = [source.fitted[-1].name for source in sources if source.fitted]
-    return (*above.values(), fitted_node(session.node(step.node), feeding, work.state))
+def feeding(node: Node, sources: Sequence[str]) -> Sequence[str]:
+    """Who feeds a node: of a join its own words, since equal nodes are one step, which has one name."""
+    return node.of if isinstance(node, JoinNode) else sources
+
+
+def with_lineage(node: Node, state: Any, sources: Sequence[Parts]) -> tuple[FittedNode, ...]:
+    """A fitted node with all behind it, predecessors first."""
+    above = {one.name: one for source in sources for one in source.fitted}
+    last = [source.fitted[-1] for source in sources if source.fitted]
+    names = feeding(node, [one.name for one in last])
+    for name, one in zip(names, last, strict=True):
+        above.setdefault(name, replace(one, name=name))
+    return (*above.values(), fitted_node(node, names, state))
 
 
 def _at_work(session: Session, step: Step, rows: Rows, seen: Watched) -> _Work:
