@@ -4,11 +4,14 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 
 class _Labelled(io.TextIOBase):
-    """Writes whole lines to a stream, with a label before each."""
+    """Writes whole lines to a stream, with a label before each. What a bar of progress writes over, is a line too.
+
+    Bytes that go to its `buffer` or descriptor by themselves have no label.
+    """
 
     def __init__(self, stream: TextIO, label: str) -> None:
         self._stream = stream
@@ -18,8 +21,23 @@ class _Labelled(io.TextIOBase):
     def writable(self) -> bool:
         return True
 
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        return self._stream.errors
+
+    @property
+    def buffer(self) -> BinaryIO:
+        return self._stream.buffer
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
     def write(self, text: str) -> int:
-        *lines, self._line = (self._line + text).split("\n")
+        *lines, self._line = (self._line + text.replace("\r\n", "\n").replace("\r", "\n")).split("\n")
         self._stream.writelines(f"{self._label}{line}\n" for line in lines)
         return len(text)
 
