@@ -17,6 +17,7 @@ from flaregate.downloads import decoded, downloading, into, named
 from flaregate.embedded import Opened, open_gateway
 from flaregate.endings import raise_for, warn_once
 from flaregate.outcomes import Outcome, Result, outcome_of, result_of
+from flaregate.requirements import locked
 from flaregate.settings import from_environment
 from flaregate.subjects import fitted_of
 from flaregate.submission import JobOptions, Submission, prepare, refuse
@@ -196,6 +197,10 @@ class AsyncClient:
     async def _prepared(self, pipe: Any, options: dict[str, Any]) -> Submission:
         if isinstance(pipe, AsyncJob):
             pipe = fitted_of(await pipe.artifacts(), pipe.id)
+        given = options.get("requirements")
+        if given is not None:
+            environment = await self.link.run(flows.asking_environment())
+            options = options | {"requirements": await asyncio.to_thread(locked, given, environment)}
         return await asyncio.to_thread(prepare, pipe, JobOptions(**options))
 
     async def jobs(self, *, state: State | None = None, label: str | None = None, limit: int = 100) -> list[JobView]:

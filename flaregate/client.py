@@ -18,6 +18,7 @@ from flaregate.endings import raise_for, warn_once
 from flaregate.errors import Refused
 from flaregate.interrupts import decide
 from flaregate.outcomes import Outcome, Result, outcome_of, result_of
+from flaregate.requirements import locked
 from flaregate.settings import from_environment
 from flaregate.subjects import fitted_of
 from flaregate.submission import JobOptions, Submission, prepare, refuse
@@ -268,6 +269,9 @@ class Client:
     def _prepared(self, pipe: Any, options: dict[str, Any]) -> Submission:
         if isinstance(pipe, Job):
             pipe = fitted_of(pipe.artifacts(), pipe.id)
+        given = options.get("requirements")
+        if given is not None:
+            options = options | {"requirements": locked(given, self.link.run(flows.asking_environment()))}
         return prepare(pipe, JobOptions(**options))
 
     def jobs(self, *, state: State | None = None, label: str | None = None, limit: int = 100) -> list[JobView]:

@@ -64,6 +64,12 @@ def staging(item: Staged, sent: Sent) -> Flow[None]:
     sent(item.sha256, item.size)
 
 
+def asking_environment() -> Flow[dict[str, str]]:
+    """What the workers have: versions by distribution, and `python`."""
+    answer = yield calls.environment()
+    return dict(answer.json())
+
+
 def planning(definition: JobDefinition) -> Flow[PlanView]:
     """What the job would do."""
     answer = yield calls.plan(definition)

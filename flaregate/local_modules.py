@@ -5,8 +5,10 @@ Nothing is imported to find them.
 
 import ast
 import dis
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from importlib.util import resolve_name
 from pathlib import Path
@@ -15,6 +17,9 @@ from types import CodeType
 from flaregate.origin import is_local_file
 
 _GLOBALS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+_BY_WORD = frozenset({"import_module", "__import__"})
+"""What imports modules by names that are data; then every word of the code may be one."""
+_WORD = re.compile(r"\.*([A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?\.?")
 
 
 def nested(code: CodeType) -> Iterator[CodeType]:
@@ -34,13 +39,16 @@ def globals_of(code: CodeType) -> list[str]:
 def imports_of(code: CodeType, package: str | None) -> list[str]:
     """The modules, and the names that may be modules, that a function's body imports; sorted."""
     found: set[str] = set()
-    for inner in nested(code):
+    codes = list(nested(code))
+    for inner in codes:
         before: list[object] = [None, None]
         for one in dis.get_instructions(inner):
             if one.opname == "IMPORT_NAME":
                 level, names = before
                 found.update(_absolute(str(one.argval), names, level, package))
             before = [before[1], one.argval]
+    if any(_BY_WORD & {*inner.co_names} for inner in codes):
+        found.update(_by_word((constant for inner in codes for constant in inner.co_consts), package))
     return sorted(found)
 
 
@@ -52,18 +60,56 @@ def _absolute(name: str, names: object, level: object, package: str | None) -> I
             yield f"{module}.{inner}"
 
 
-def local_files(module: str) -> dict[str, Path]:
-    """By module, the files of a local module and of the local modules that it imports, however deep."""
+def _by_word(constants: Iterable[object], package: str | None) -> Iterator[str]:
+    """The modules that words name; of a word that ends with a dot, all that are directly in the package."""
+    for word in {constant for constant in constants if isinstance(constant, str) and constant}:
+        if not _WORD.fullmatch(word) or (word.startswith(".") and not package):
+            continue
+        name = word.rstrip(".") or word
+        try:
+            name = resolve_name(name, package or "") if name.startswith(".") else name
+        except ImportError:  # above the top
+            continue
+        spec = spec_of(name)
+        if spec is not None:
+            yield name
+            for folder in (spec.submodule_search_locations or ()) if word.endswith(".") else ():
+                stems = (file.stem for file in Path(folder).glob("*.py"))
+                yield from (f"{name}.{stem}" for stem in stems if stem != "__init__")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a module needs to be imported and to run, as far as its files tell."""
+
+    files: Mapping[str, Path]
+    """By module, the files of the local ones, itself among them."""
+    others: frozenset[str]
+    """The top names of all that is not local."""
+
+
+def reach(*modules: str) -> Reach:
+    """The local modules among these and those that they import, however deep, and what else they import."""
     found: dict[str, Path] = {}
-    waiting = [module]
+    others: set[str] = set()
+    waiting = list(modules)
     while waiting:
         for name in _with_parents(waiting.pop()):
-            spec = None if name in found else _spec(name)
-            if spec is None or spec.origin is None or not is_local_file(name, spec.origin):
+            if name in found:
                 continue
-            found[name] = Path(spec.origin)
-            waiting.extend(_imports_in(found[name], name if spec.submodule_search_locations else spec.parent))
-    return found
+            spec = None if name.partition(".")[0] in others else spec_of(name)
+            origin = None if spec is None else spec.origin
+            if spec is not None and origin is not None and is_local_file(name, origin):
+                found[name] = Path(origin)
+                waiting.extend(_imports_in(found[name], name if spec.submodule_search_locations else spec.parent))
+            elif "." not in name and (spec is None or origin is not None):
+                others.add(name)
+    return Reach(found, frozenset(others - {"__main__"}))
+
+
+def local_files(module: str) -> Mapping[str, Path]:
+    """By module, the files of a local module and of the local modules that it imports, however deep."""
+    return reach(module).files
 
 
 def _with_parents(module: str) -> list[str]:
@@ -71,8 +117,8 @@ def _with_parents(module: str) -> list[str]:
     return [".".join(parts[: place + 1]) for place in range(len(parts))]
 
 
-def _spec(module: str) -> ModuleSpec | None:
-    """Where a module lies, by asking the finders for each of its packages in turn."""
+def spec_of(module: str) -> ModuleSpec | None:
+    """Where a module lies, as it was loaded or by asking the finders for each of its packages in turn."""
     path = None
     spec: ModuleSpec | None = None
     for name in _with_parents(module):
@@ -88,8 +134,11 @@ def _spec(module: str) -> ModuleSpec | None:
 def _imports_in(file: Path, package: str | None) -> Iterator[str]:
     if file.suffix != ".py":
         return
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    nodes = list(ast.walk(ast.parse(file.read_bytes())))
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield from _absolute(node.module or "", tuple(alias.name for alias in node.names), node.level, package)
+    if any(getattr(node, "id", getattr(node, "attr", None)) in _BY_WORD for node in nodes):
+        yield from _by_word((node.value for node in nodes if isinstance(node, ast.Constant)), package)

@@ -6,8 +6,7 @@ from math import nan
 from typing import Any, Literal
 
 from flaregate.axes import Axes
-
-_UNSENT = ("requirements",)
+from flaregate.requirements import Lock, Requirements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +56,8 @@ class JobOptions:
         warm: Seconds that the head may wait for the next job; by default the client's.
         labels: Free words to find the job by.
         project: With the tenant, the scope within which results are shared.
-        requirements: None only; packages for the workers come with a later release.
+        requirements: Packages for the workers beside what they have: a list as pip takes it, which uv locks here; or
+            the path of a lock file with sums.
         keep: Seconds from its end until the job is removed with all that it left, or `forever`; by default what the
             gateway is set to.
     """
@@ -101,15 +101,10 @@ class JobOptions:
     warm: float = 0
     labels: Mapping[str, str] | None = None
     project: str = "default"
-    requirements: None = None
+    requirements: Requirements | Lock | None = None
     keep: float | Literal["forever"] | None = None
 
     @property
     def acts(self) -> str:
         """The action, chosen where it is not given."""
         return self.action or ("search" if self.axes else "fit")
-
-    @property
-    def unknown_yet(self) -> tuple[str, ...]:
-        """Options that are given, and that no gateway knows yet."""
-        return tuple(name for name in _UNSENT if getattr(self, name) is not None)

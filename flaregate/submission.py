@@ -10,6 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from flaregate import candidates, subjects, versions
 from flaregate.axes import OwnAxes, split_key
+from flaregate.code_archive import archive
 from flaregate.encoding import encode_code
 from flaregate.errors import Refused
 from flaregate.fitted_file import MEDIA_TYPE
@@ -17,8 +18,9 @@ from flaregate.folds import resolve_cv, resolve_scoring
 from flaregate.inputs import encode_inputs, encode_objects
 from flaregate.options import JobOptions
 from flaregate.payload import CLOUDPICKLE, Staged
+from flaregate.requirements import Lock
 from flaregate.values import Stage, encode_value
-from flaregate_wire.definitions import FOLDED, Action, Code, Halving, JobDefinition, PipelineDefinition
+from flaregate_wire.definitions import FOLDED, Action, Blob, Code, Halving, JobDefinition, PipelineDefinition
 from flaregate_wire.planning import faults
 from flaregate_wire.problems import Fault
 
@@ -64,9 +66,6 @@ def prepare(subject: Any, options: JobOptions) -> Submission:
         subject: A Pipeline; or a function or something fitted, as flaregate.subjects.encoded says.
         options: All else.
     """
-    if options.unknown_yet:
-        listed = " and ".join(options.unknown_yet)
-        raise Refused(f"{listed}: not in this release; leave it out", code="invalid_request")
     pipeline, blobs = subjects.encoded(subject, options.acts, options.method)
 
     def stage(item: Staged) -> str:
@@ -97,8 +96,36 @@ def prepare(subject: Any, options: JobOptions) -> Submission:
         "limits": {name: getattr(options, name) for name in _LIMITS if getattr(options, name) is not None},
         "environment": _environment(blobs),
     }
-    definition = checked(body)
+    body |= {"requirements": _requirements(options.requirements, stage)}
+    definition = _with_code(checked(body), stage)
     return Submission(definition, {sha: blobs[sha] for sha in definition.blobs() if sha in blobs}, chosen.own or {})
+
+
+def _requirements(given: Any, stage: Stage) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    if not isinstance(given, Lock):
+        raise Refused("requirements are locked for the gateway's workers: submit with a client", code="invalid_request")
+    item = given.staged()
+    stage(item)
+    return {"blob": item.sha256, "media_type": item.media_type, "size": item.size, "packages": given.packages}
+
+
+def _with_code(definition: JobDefinition, stage: Stage) -> JobDefinition:
+    """With the archive of the modules that only this machine has, where its code imports any."""
+    packed = archive(sorted(_only_here(definition.model_dump(mode="json"))))
+    if packed is None:
+        return definition
+    stage(packed)
+    blob = Blob(blob=packed.sha256, media_type=packed.media_type, size=packed.size)
+    return definition.model_copy(update={"code": blob})
+
+
+def _only_here(part: Any) -> set[str]:
+    """The modules that pieces of code in a definition say that only this machine has."""
+    if isinstance(part, dict):
+        return {*part.get("only_here", ())}.union(*map(_only_here, part.values()))
+    return set[str]().union(*map(_only_here, part)) if isinstance(part, list) else set()
 
 
 def checked(body: Mapping[str, Any]) -> JobDefinition:

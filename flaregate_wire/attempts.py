@@ -51,11 +51,15 @@ class Order(PeerModel):
     ray_token: str = Field(description="Fresh for each attempt.")
     trust_scope: TrustScope
     definition: JobDefinition | None = Field(default=None, description="For the head alone.")
-    blobs: dict[Sha256, Transfer] = Field(default_factory=dict, description="Where the head reads each staged blob.")
+    blobs: dict[Sha256, Transfer] = Field(
+        default_factory=dict, description="Where staged blobs are read: the head's all, a worker's code."
+    )
     references: dict[str, tuple[RemoteRead, ...]] = Field(
         default_factory=dict, description="How the head reads the files of each reference, by its address."
     )
     sizes: dict[Sha256, int] = Field(default_factory=dict, description="Bytes of each.")
+    code: Sha256 | None = Field(default=None, description="Of the blobs, the archive of the user's own modules.")
+    requirements: Sha256 | None = Field(default=None, description="Of the blobs, the lock of further packages.")
     spill: Slots | None = Field(default=None, description="None where the store is away with the gateway.")
 
 

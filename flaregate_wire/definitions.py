@@ -140,6 +140,12 @@ class Blob(UserModel):
     shape: tuple[int, ...] | None = None
 
 
+class Requirements(Blob):
+    """A staged lock file: a line for each package, `name==version` and the sums of its files. It names no index."""
+
+    packages: tuple[str, ...] = Field(description="What it locks, `name==version` each.")
+
+
 class Artifact(UserModel):
     """What an earlier job left; the gateway resolves it to its sum when the job is submitted."""
 
@@ -380,10 +386,12 @@ class JobDefinition(UserModel):
         Annotated[str, StringConstraints(max_length=255)],
     ] = Field(default_factory=dict, max_length=64)
     environment: dict[str, str] = Field(default_factory=dict, description="Versions the payloads need, by name.")
+    code: Blob | None = Field(default=None, description="A zip of the user's own modules, which every task can import.")
+    requirements: Requirements | None = Field(default=None, description="Packages that the workers are to have beside.")
 
     def blobs(self) -> frozenset[str]:
         """Every staged blob that the job refers to."""
-        found = set(self.pipeline.blobs())
+        found = {*self.pipeline.blobs(), *self.own_blobs()}
         for item in self.every_input():
             found.update(input_blobs(item))
         for params in self.fit_params.values():
@@ -398,6 +406,10 @@ class JobDefinition(UserModel):
             if isinstance(code, Code):
                 found.update(code_blobs(code))
         return frozenset(found)
+
+    def own_blobs(self) -> tuple[str, ...]:
+        """The staged blobs that each container needs before it can run a task."""
+        return tuple(one.blob for one in (self.code, self.requirements) if one is not None)
 
     def every_input(self) -> Iterator[Dataset | Blob | Artifact | Reference]:
         """The inputs, those of all source objects too."""

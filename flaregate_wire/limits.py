@@ -9,6 +9,11 @@ BATCH_BYTES = 4 * 1024 * 1024
 SPILL_BYTES = 4 * 1024 * 1024
 """What a container writes into one slot of the store while the gateway is away."""
 
+CODE_FILE_BYTES = 10 * 1024 * 1024
+"""One file among the user's own code, at most."""
+CODE_ARCHIVE_BYTES = 100 * 1024 * 1024
+"""All of it, at most."""
+
 NODES = 500
 PATHS = 10_000
 CANDIDATES = 1_000_000

@@ -1,12 +1,15 @@
 """What head and worker share: the order, the way to the gateway, the log, and a folder of their own."""
 
+import asyncio
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from flaregate_wire.attempts import Order
 from flaregate_wire.events import AttemptEvent, AttemptPhase, LogEvent
+from worker_image.code import OwnCode, brought_in
 from worker_image.gateway_link import GatewayLink
 from worker_image.logs import ContainerLog
 from worker_image.outbox import Outbox
@@ -36,6 +39,25 @@ class Container:
             folder.mkdir()
         self.outbox = Outbox(outbox, link, reporter, self.log.write, attempt=order.number, patience=order.lease)
         self.environment = environment(settings, scratch, order.ray_token)
+        self._code = scratch / "code"
+        self._packages = settings.packages or scratch / "packages"
+        self._own_code: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+
+    async def bring_code(self, paths: Mapping[str, str]) -> tuple[str, ...]:
+        """Unpack and install what the job brings, of the fetched blobs; gives folders to import from.
+
+        Raises CodeRefused.
+        """
+        own = OwnCode.of(self.order.code, self.order.requirements, paths)
+        folders = await brought_in(own, self._code, self._packages, self.log.write)
+        self._own_code.set_result(folders)
+        return folders
+
+    async def ray_environment(self) -> dict[str, str]:
+        """What Ray is started with, once the job's code is here: its workers run user code."""
+        folders = await asyncio.shield(self._own_code)
+        first = [*folders, *filter(None, [self.environment.get("PYTHONPATH")])]
+        return {"PYTHONPATH": os.pathsep.join(first)} if first else {}
 
     def reached(self, phase: AttemptPhase) -> None:
         """Report that this container has reached a phase now."""

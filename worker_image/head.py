@@ -8,6 +8,7 @@ from flaregate_wire.attempts import Manifest
 from flaregate_wire.blobs import Transfer
 from flaregate_wire.states import Reason
 from worker_image.artifacts import put_artifact
+from worker_image.code import CodeRefused
 from worker_image.container import Container
 from worker_image.driver_process import DRIVER
 from worker_image.fetching import Reads, described, fetch_inputs
@@ -57,6 +58,8 @@ class Head:
             finished = await self._work()
         except StageInFailed as exc:
             finished, damaged = self._unread(exc), exc.damaged
+        except CodeRefused as exc:
+            finished = self._failure(Reason.ENVIRONMENT_MISMATCH, exc)
         except RayBroken as exc:
             finished = self._failure(Reason.PLATFORM_ERROR, exc)
         manifest = await self._manifest(finished)
@@ -113,6 +116,7 @@ class Head:
             fetch_inputs(client, reads, container.blobs, patience=order.lease),
             fetch_references(order.references, Network(client), container.blobs, patience=order.lease),
         )
+        folders = await container.bring_code(paths)
         container.reached("inputs_ready")
         await processes.driver.tell(
             Work(
@@ -122,6 +126,7 @@ class Head:
                 attempt=order.number,
                 blobs=paths,
                 references=files,
+                code=folders,
                 scratch=str(container.artifacts),
                 join_deadline=order.join_deadline,
                 gateway=GatewayAccess(

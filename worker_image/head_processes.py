@@ -62,7 +62,8 @@ class HeadProcesses:
             definition = container.order.definition
             if alone and definition is not None and not needs_ray(definition, container.order.cluster):
                 await asyncio.sleep(ALONE_SECONDS)
-            start = RayNode.start(container.ray_command(), self.environment, _BESIDE if alone else 0)
+            given = {**self.environment, **await container.ray_environment()}
+            start = RayNode.start(container.ray_command(), given, _BESIDE if alone else 0)
             self.ray = asyncio.create_task(start)
             self._address = asyncio.create_task(self._ready(self.ray))
         return await asyncio.shield(self._address)

@@ -26,7 +26,7 @@ def run_job(work: Work, runner: Runner, report: Say, cache: Callable[[], Cache] 
     """
     definition = work.definition
     blobs = {sha: Path(work.blobs[sha]).read_bytes() for sha in _code_blobs(definition)}
-    context = Context(definition, blobs, work.references)
+    context = Context(definition, blobs, work.references, work.code)
     try:
         summary = runner.prepare(context, work.blobs)
     except JobFailed as error:

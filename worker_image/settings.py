@@ -18,6 +18,7 @@ _OWN = (
     "FLAREGATE_NODE_IP",
     "FLAREGATE_PARK",
     "FLAREGATE_SPARE",
+    "FLAREGATE_PACKAGES",
 )
 _LOOPBACK_NET = int(IPv4Address("127.1.0.0"))
 _LOOPBACK_SIZE = int(IPv4Address("127.255.255.0")) - _LOOPBACK_NET
@@ -36,6 +37,8 @@ class Settings:
     """The environment without this module's own variables and without anybody's Ray."""
     park: Path | None = None
     """The file by which this container says that it waits for another job, where its launcher has one."""
+    packages: Path | None = None
+    """Where containers of this machine share the packages that jobs bring."""
     spare: float | None = None
     """Seconds to wait for the first job, of a head that was started before there was one: attempt is a name only."""
     patience: float = 60.0
@@ -54,6 +57,7 @@ class Settings:
             bootstrap=own["FLAREGATE_BOOTSTRAP"] if "FLAREGATE_SPARE" not in own else "",
             node_ip=own.get("FLAREGATE_NODE_IP") or node_ip(url, attempt, index),
             park=Path(own["FLAREGATE_PARK"]) if "FLAREGATE_PARK" in own else None,
+            packages=Path(own["FLAREGATE_PACKAGES"]) if "FLAREGATE_PACKAGES" in own else None,
             spare=float(own["FLAREGATE_SPARE"]) if "FLAREGATE_SPARE" in own else None,
             child_environment={name: value for name, value in environ.items() if not name.startswith("RAY_")},
         )

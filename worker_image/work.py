@@ -48,6 +48,7 @@ class Work(PeerModel):
     references: dict[str, tuple[LocalFile, ...]] = Field(
         default_factory=dict, description="The files of each reference, by its address."
     )
+    code: tuple[str, ...] = Field(default=(), description="Folders that processes of user code import from first.")
     scratch: str = Field(description="A folder for artifacts; the supervisor removes it.")
     join_deadline: float = Field(default=60, gt=0, description="Seconds to wait for `cluster.min_workers`.")
     gateway: GatewayAccess | None = None

@@ -1,12 +1,17 @@
 """A worker's way: wait for the head, join its cluster, and go when it is done."""
 
 import asyncio
+from collections.abc import Mapping
 
 from flaregate_wire.attempts import HeadAddress
+from flaregate_wire.blobs import Transfer
+from worker_image.code import CodeRefused
 from worker_image.container import Container
-from worker_image.gateway_link import GatewayAway
+from worker_image.fetching import Reads, fetch_inputs
+from worker_image.gateway_link import GatewayAway, insist
 from worker_image.logs import RayWorkerLogs
 from worker_image.ray_cluster import RayBroken, RayNode, listens
+from worker_image.transfers import StageInFailed
 
 _WAIT_SECONDS = 25.0
 _BETWEEN_SECONDS = 0.5
@@ -27,7 +32,7 @@ class Worker:
         head = await self._head()
         if head is None:
             return
-        ray = await RayNode.start(container.ray_command(join=head.address), container.environment)
+        ray = await RayNode.start(container.ray_command(join=head.address), await self._environment())
         tasks = {
             asyncio.create_task(self._stay(ray, head)),
             asyncio.create_task(self._done()),
@@ -41,6 +46,22 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await self.end(grace=0)
+
+    async def _environment(self) -> dict[str, str]:
+        """Of Ray here, with the user's code; raises RayBroken where that cannot be had."""
+        container, order = self._container, self._container.order
+
+        async def renewed() -> Mapping[str, Transfer]:
+            return (await insist(container.link.order_again, patience=order.lease)).blobs
+
+        try:
+            reads = Reads(order.blobs, order.sizes, renewed)
+            await container.bring_code(
+                await fetch_inputs(container.link.client, reads, container.blobs, patience=order.lease)
+            )
+        except (StageInFailed, CodeRefused) as exc:
+            raise RayBroken(str(exc)) from exc
+        return {**container.environment, **await container.ray_environment()}
 
     async def end(self, grace: float) -> None:
         """Take in what was printed last. Ray's own processes are left to `end_descendants`."""

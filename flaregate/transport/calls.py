@@ -71,6 +71,11 @@ def submit(definition: JobDefinition, key: str) -> Call:
     return Call("POST", "/v1/jobs", headers={**JSON, "Idempotency-Key": key}, content=_body(definition))
 
 
+def environment() -> Call:
+    """What the workers have."""
+    return Call("GET", "/v1/environment")
+
+
 def plan(definition: JobDefinition) -> Call:
     """What the job would do."""
     return Call("POST", "/v1/jobs:plan", headers=JSON, content=_body(definition))

@@ -71,6 +71,12 @@ async def metrics(request: Request) -> Response:
     return Response(exposed(service_of(request).figures), media_type=CONTENT_TYPE_LATEST)
 
 
+@router.get("/v1/environment", response_model=dict[str, str], responses=problems(), dependencies=[Depends(user)])
+async def environment(request: Request) -> dict[str, str]:
+    """What the workers have: versions by distribution, and `python`."""
+    return dict(service_of(request).environment())
+
+
 @router.get("/v1/me", response_model=Principal, responses=problems())
 async def me(who: User) -> Response:
     """Who is asking."""

@@ -72,8 +72,8 @@ def _signed_node(node: Node) -> Node:
 
 
 def check_travels(definition: JobDefinition, platform: Capabilities) -> None:
-    """Raise InvalidDefinition for code that imports what only the submitting machine has, unless the job runs there."""
-    if platform.name == "local":
+    """Raise InvalidDefinition for code that imports what only the submitting machine has, unless that comes along."""
+    if platform.name == "local" or definition.code is not None:
         return
     found = tuple(
         Fault(pointer="/pipeline", rule="only_here", message=_stays(name, code.only_here, platform.name))
@@ -137,6 +137,7 @@ def admit(definition: JobDefinition, platform: Capabilities, tenant: str, now: d
         cluster=choose(definition.resources, counts, platform),
         timeout=definition.limits.timeout,
         retries=definition.limits.retries,
+        code=",".join(definition.own_blobs()),
         max_cost=definition.limits.max_cost,
         usage=priced(Usage(), platform.price),
         cache=definition.cache,

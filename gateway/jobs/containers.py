@@ -88,7 +88,8 @@ class Containers:
 
     async def _order(self, record: JobRecord, attempt: AttemptRecord, index: int, boot: str) -> Order:
         definition = JobDefinition.model_validate_json(await self._repository.definition(record.id))
-        staged = await self._repository.blobs(record.tenant, tuple(definition.blobs())) if index == 0 else {}
+        needed = definition.blobs() if index == 0 else definition.own_blobs()
+        staged = await self._repository.blobs(record.tenant, tuple(needed))
         return Order(
             job=record.id,
             attempt=attempt.id,
@@ -107,6 +108,8 @@ class Containers:
             blobs={name: self._store.presign("GET", blob.key) for name, blob in staged.items()},
             references=self.reads(record) if index == 0 else {},
             sizes={name: blob.size for name, blob in staged.items()},
+            code=None if definition.code is None else definition.code.blob,
+            requirements=None if definition.requirements is None else definition.requirements.blob,
         )
 
     async def register(self, who: Container, head: HeadAddress) -> None:

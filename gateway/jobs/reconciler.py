@@ -348,6 +348,7 @@ class Reconciler:
             gateway_url=self._url,
             bootstrap=self._keys.bootstrap(attempt.id),
             max_seconds=record.timeout,
+            code=record.code,
         )
         if self._not_before.get(attempt.id, self._now()) > self._now():
             return False

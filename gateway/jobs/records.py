@@ -79,6 +79,8 @@ class JobRecord:
     cluster: Cluster
     timeout: float
     retries: int
+    code: str = ""
+    """Sums of the code and packages that it brings."""
     max_cost: str | None = None
     """`0.50 USD`; with this it is cancelled."""
     cache: Literal["on", "off", "read"] = "on"

@@ -1,7 +1,7 @@
 """What users ask for, in terms of jobs: submissions, plans, views, streams; and the other services beside it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Literal
@@ -178,6 +178,10 @@ class Service:
         place = self.place(record.id) if record.state is State.QUEUED else None
         price = self._launcher.capabilities.price
         return job_view(record, attempts, now, definition, price=price, place=place)
+
+    def environment(self) -> Mapping[str, str]:
+        """Versions in the containers."""
+        return self._launcher.environment()
 
     def price(self) -> PriceView:
         """What containers cost here."""

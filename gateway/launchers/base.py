@@ -51,6 +51,8 @@ class LaunchOrder:
     """Exchanged by each container for its order and token; not a secret of the platform."""
     max_seconds: float
     """After this long the platform may end the containers by itself."""
+    code: str = ""
+    """Which code and packages the job brings: a container that has others cannot have it."""
     replacements: tuple[int, ...] = ()
     """Numbers, above the cluster's own, of workers that take the place of lost ones: launched like the others."""
 

@@ -46,7 +46,7 @@ _WORKER = (sys.executable, "-m", "worker_image")
 _INHERITED = frozenset(
     {"PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
 )
-_INHERITED_PREFIXES = ("LC_", "SSL_", "XDG_CACHE_")
+_INHERITED_PREFIXES = ("LC_", "SSL_", "XDG_CACHE_", "UV_")
 _KEPT_SECONDS = 24 * 3600.0
 """How long the folder of an ended run is kept for who wants to read what it printed."""
 _MOST_PARKED = 3
@@ -219,6 +219,7 @@ class LocalLauncher:
             **own,
             **({"FLAREGATE_PARK": str(run.parked)} if parks else {}),
             "FLAREGATE_RUN": str(self._marker(attempt, index)),
+            "FLAREGATE_PACKAGES": str(self._home / "packages"),
             "TMPDIR": str(self._make_temp(attempt, index)),
         }
         try:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from gateway.launchers.base import LaunchOrder
 from gateway.launchers.local_runs import Instance, Run
 
-Kind = tuple[str, float, int, int]
-"""Who may have a warm head, and for containers of which size: tenant, vCPU, memory, GPUs."""
+Kind = tuple[str, float, int, int, str]
+"""Who may have a warm head, of which size, with which code in it: tenant, vCPU, memory, GPUs, sums of the code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,4 +138,4 @@ def may_stay(order: LaunchOrder) -> bool:
 
 def _kind(order: LaunchOrder) -> Kind:
     cluster = order.cluster
-    return order.tenant, cluster.cpus, cluster.memory, cluster.gpus
+    return order.tenant, cluster.cpus, cluster.memory, cluster.gpus, order.code

@@ -67,6 +67,7 @@ async def test_a_container_gets_its_variables_and_little_else(make, tmp_path):
         "FLAREGATE_BOOTSTRAP": asked.bootstrap,
         "FLAREGATE_RUN": f"{tmp_path}/home/j1-a/0",
         "FLAREGATE_PARK": f"{tmp_path}/home/runs/j1-a/parked",
+        "FLAREGATE_PACKAGES": f"{tmp_path}/home/packages",
     }
 
 

@@ -162,7 +162,7 @@ def test_halving():
         ({"axes": {"svc__C": [1]}, "strategy": "halving", "factor": 1}, "factor"),
         ({"axes": {"svc__C": [1]}, "strategy": "halving", "resource": "tree__n"}, "'tree__n' names no node"),
         ({"axes": {"svc__C": [1]}, "strategy": "evolve"}, "strategy"),
-        ({"requirements": ["torch"]}, "requirements: not in this release"),
+        ({"requirements": ["torch"]}, "submit with a client"),
         ({"keep": "1d"}, "'forever'"),
         ({"keep": 0}, "keep.*greater than 0"),
         ({"fit_params": {"nope": {"a": 1}}}, "fit_params names 'nope'"),

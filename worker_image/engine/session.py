@@ -55,6 +55,8 @@ class Context:
     definition: JobDefinition
     blobs: Mapping[str, bytes]
     references: Files = field(default_factory=dict)
+    code: tuple[str, ...] = ()
+    """Folders that processes of user code import from first."""
 
 
 class FunctionEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types

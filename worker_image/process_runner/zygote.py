@@ -32,6 +32,7 @@ from threadpoolctl import threadpool_limits
 
 from flaregate.payload import CannotPack, dump, load, pack
 from flaregate_wire.states import Reason
+from worker_image.code import enter
 from worker_image.engine.prepare import JobFailed, prepare
 from worker_image.engine.session import Session
 from worker_image.process_runner.messages import Exited, Fork, Kill, Load, Prepare, Prepared
@@ -63,6 +64,7 @@ def be_zygote(channel: Connection) -> None:
 
 def _live_for_a_job(channel: Connection) -> None:
     order = channel.recv()
+    enter(order.context.code)
     if isinstance(order, Load):
         _work(Session(order.context, load(order.data)), channel)
         return

@@ -1,0 +1,127 @@
+"""The user's own code and packages on this node: unpacked and installed once, for the processes that run user code.
+
+Errors: CodeRefused (the archive or the lock cannot be used; the message says why).
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import sys
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+_UV = (sys.executable, "-m", "uv", "pip", "install")
+_LINES = 15
+"""Of uv's, that the reason has."""
+_READ_ONLY = 0o444
+
+
+class CodeRefused(Exception):
+    """The user's code or packages cannot be brought in."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCode:
+    """What a job brings, as paths of the fetched files; None where it brings none."""
+
+    archive: Path | None
+    lock: Path | None
+
+    @classmethod
+    def of(cls, code: str | None, requirements: str | None, paths: Mapping[str, str]) -> "OwnCode":
+        """By the sums of the two."""
+        return cls(*(None if sha256 is None else Path(paths[sha256]) for sha256 in (code, requirements)))
+
+
+async def brought_in(own: OwnCode, folder: Path, packages: Path, tell: Callable[[bytes], None]) -> tuple[str, ...]:
+    """The folders for `sys.path`: the user's modules first, then packages.
+
+    Args:
+        own: What the job brings.
+        folder: Where modules are unpacked; of this container.
+        packages: Where packages are installed; containers of one node may share it.
+        tell: Takes lines for the job's log.
+
+    Raises CodeRefused.
+    """
+    found: list[str] = []
+    if own.archive is not None:
+        found.append(str(await asyncio.to_thread(unpacked, own.archive, folder)))
+    if own.lock is not None:
+        found.append(str(await installed(own.lock, packages, tell)))
+    return tuple(found)
+
+
+def enter(folders: Sequence[str]) -> None:
+    """Let this process import from these folders, before all else."""
+    sys.path[:0] = [folder for folder in folders if folder not in sys.path]
+
+
+def unpacked(archive: Path, folder: Path) -> Path:
+    """The folder with the archive's files; they are unpacked unless they are there. Raises CodeRefused."""
+    with archive.open("rb") as file:
+        target = folder / hashlib.file_digest(file, "sha256").hexdigest()
+    if target.is_dir():
+        return target
+    draft = target.with_suffix(f".{os.getpid()}")
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            for entry in packed.infolist():
+                _unpack(packed, entry, draft)
+    except zipfile.BadZipFile as exc:
+        raise CodeRefused(f"the archive of the user's code is broken: {exc}") from exc
+    draft.mkdir(parents=True, exist_ok=True)
+    draft.replace(target)
+    return target
+
+
+def _unpack(packed: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
+    """One file, below the folder whatever its name says."""
+    place = PurePosixPath(entry.filename)
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if place.is_absolute() or ".." in place.parts or "\\" in entry.filename or kind not in (0, stat.S_IFREG):
+        raise CodeRefused(f"the archive of the user's code has {entry.filename!r}, which is no file below its root")
+    target = folder.joinpath(*place.parts)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with packed.open(entry) as source, target.open("xb") as copy:
+        shutil.copyfileobj(source, copy)
+    target.chmod(_READ_ONLY)
+
+
+async def installed(lock: Path, packages: Path, tell: Callable[[bytes], None]) -> Path:
+    """The folder with the packages of a lock file; they are installed unless they are there. Raises CodeRefused."""
+    text = await asyncio.to_thread(lock.read_bytes)
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    target = packages / f"{hashlib.sha256(text).hexdigest()}-{python}"
+    await asyncio.to_thread(packages.mkdir, parents=True, exist_ok=True)
+    with target.with_suffix(".lock").open("a") as file:
+        await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)  # of several containers on a node one installs
+        if not target.is_dir():
+            await _install(lock, target, tell)
+    return target
+
+
+async def _install(lock: Path, target: Path, tell: Callable[[bytes], None]) -> None:
+    draft = target.with_suffix(".draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    tell(b"installing the packages of the job's requirements\n")
+    process = await asyncio.create_subprocess_exec(
+        *_UV,
+        *("--require-hashes", "--no-deps", "--quiet", "--link-mode=copy", "--target", str(draft), "-r", str(lock)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        shutil.rmtree(draft, ignore_errors=True)
+        last = output.decode(errors="replace").strip().splitlines()[-_LINES:]
+        raise CodeRefused("the packages of the job's requirements cannot be installed:\n" + "\n".join(last))
+    draft.mkdir(exist_ok=True)  # an empty lock
+    draft.replace(target)
+    tell(b"packages installed\n")
