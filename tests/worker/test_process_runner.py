@@ -20,6 +20,7 @@ from flaregate_wire.planning import plan
 from flaregate_wire.planning.families import Member
 from tests.conftest import until
 from tests.worker.engine_runs import submitted
+from worker_image.engine import parts_file
 from worker_image.engine.prepare import JobFailed
 from worker_image.engine.runner import SaveFailed, StatesLost
 from worker_image.engine.session import Context
@@ -239,7 +240,7 @@ def test_parts_go_from_worker_to_worker_by_file_and_are_released(runner, tmp_pat
     (done,) = ran(runner, above)
     out = tmp_path / "out"
     assert runner.export(above.key, out) == out.stat().st_size
-    parts = load(out)
+    parts = parts_file.read(out)
     assert parts.train.shape[0] + parts.test.shape[0] == 150
     done = ran(runner, *(job.leaves(0, inputs=[above.key]) for _ in range(3)))
     assert len({one.reports[0].scores["score"] for one in done}) == 1
@@ -252,7 +253,7 @@ def test_parts_go_from_worker_to_worker_by_file_and_are_released(runner, tmp_pat
     runner.adopt(above.key, out)
     (adopted,) = ran(runner, job.leaves(0, inputs=[above.key]))
     assert adopted.reports[0].scores == done[0].reports[0].scores
-    assert load(out).train.shape == parts.train.shape
+    assert parts_file.read(out).train.shape == parts.train.shape
 
 
 def test_a_fitted_pipeline_is_written_by_a_process_of_user_code_and_forgotten(runner, tmp_path):

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from threadpoolctl import ThreadpoolController
 
 from flaregate.fitted_file import FittedNode, write
-from flaregate.payload import dump, encode_data, load
+from flaregate.payload import encode_data
 from flaregate_wire.planning import Step
+from worker_image.engine import parts_file
 from worker_image.engine.choosing import choose
 from worker_image.engine.prepare import Summary, prepare
 from worker_image.engine.session import Context, Session
@@ -190,12 +191,12 @@ class SequentialRunner:
 
     def export(self, key: Key, path: Path) -> int:
         try:
-            return dump(self._parts[key], path)
+            return parts_file.write(self._parts[key], path)
         except Exception as error:
             raise SaveFailed(f"{type(error).__name__}: {error}") from error
 
     def adopt(self, key: Key, path: Path) -> None:
-        self._parts[key] = load(path)
+        self._parts[key] = parts_file.read(path)
 
     def choose(self, rows: Sequence[Mapping[str, Any]]) -> int:
         try:

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from flaregate.fitted_file import write
 from flaregate.payload import dump, load
+from worker_image.engine import parts_file
 from worker_image.engine.choosing import choose
 from worker_image.engine.rows import Parts
 from worker_image.engine.runner import fitted_nodes, write_output
@@ -28,7 +29,7 @@ def serve(session: Session, channel: Connection) -> None:
     while True:
         order = channel.recv()
         if isinstance(order, Run):
-            inputs = {path: inputs[path] if path in inputs else load(path) for path in order.inputs}
+            inputs = {path: inputs[path] if path in inputs else parts_file.read(path) for path in order.inputs}
             _run(session, order, [inputs[path] for path in order.inputs], channel.send)
         else:
             channel.send(_answer(session, order))
@@ -52,7 +53,7 @@ def _left(order: Run, index: int, piece: Piece) -> Came:
         return Came(report)
     try:
         if index == len(task.steps) - 1:
-            dump(piece.parts, order.parts)
+            parts_file.write(piece.parts, order.parts)
         if task.keeps_state:
             dump(piece.state, order.state(index))
         return Came(report, write_output(piece.parts, order.output(index)) if report.held else None)

@@ -13,10 +13,8 @@ import ray
 from threadpoolctl import threadpool_limits
 
 from flaregate.fitted_file import write
-from flaregate.payload import dump
-from flaregate.payload import load as mapped
 from flaregate_wire.planning import Step
-from worker_image.engine import choosing
+from worker_image.engine import choosing, parts_file
 from worker_image.engine.prepare import JobFailed, Summary, prepare
 from worker_image.engine.rows import Parts
 from worker_image.engine.runner import fitted_nodes, write_output
@@ -164,7 +162,7 @@ def output(kept: Kept, path: str) -> tuple[str | None, str | None]:
 def export(parts: Parts, path: str) -> int | str:
     """Write what a step passes on, on the machine that ships it; gives bytes, or what went wrong."""
     try:
-        return dump(parts, Path(path))
+        return parts_file.write(parts, Path(path))
     except Exception as error:  # noqa: BLE001 - pickling runs the user's code
         return _told(error)
 
@@ -172,7 +170,7 @@ def export(parts: Parts, path: str) -> int | str:
 @ray.remote(num_cpus=1, max_retries=0)
 def adopt(path: str) -> Any:
     """What such a file has."""
-    return mapped(Path(path))
+    return parts_file.read(Path(path))
 
 
 @ray.remote(num_cpus=1, max_retries=0)
