@@ -4,11 +4,19 @@ from contextlib import closing
 
 import pytest
 from sklearn.datasets import load_iris
+from threadpoolctl import threadpool_limits
 
 from flaregate.testing import InProcessClient
 from worker_image.in_process import in_process, jobs_on
 from worker_image.process_runner.nursery import Zygote
 from worker_image.process_runner.runner import ProcessRunner
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """scikit-learn as the oracle takes one thread, as tasks do: on few cores more of them wait for each other."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture

@@ -96,13 +96,18 @@ def chain(*nodes):
 # Searches
 
 
-def test_digits_search_equals_grid_search(runner, tmp_path):
+DIGITS = [("pca", PCA()), ("logistic", LogisticRegression(max_iter=10000, tol=0.1))]
+DIGITS_AXES = {"pca__n_components": [5, 15, 30, 45, 64], "logistic__C": list(np.logspace(-4, 4, 4))}
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    return GridSearchCV(SkPipeline(DIGITS), DIGITS_AXES, cv=KFold(5)).fit(*load_digits(return_X_y=True))
+
+
+def test_digits_search_equals_grid_search(runner, tmp_path, oracle):
     X, y = load_digits(return_X_y=True)
-    nodes = [("pca", PCA()), ("logistic", LogisticRegression(max_iter=10000, tol=0.1))]
-    axes = {"pca__n_components": [5, 15, 30, 45, 64], "logistic__C": list(np.logspace(-4, 4, 4))}
-    ran = run(runner, chain(*nodes), tmp_path, X=X, y=y, axes=axes, cv=KFold(5))
-    oracle = GridSearchCV(SkPipeline(nodes), {"pca__n_components": axes["pca__n_components"], **axes}, cv=KFold(5))
-    oracle.fit(X, y)
+    ran = run(runner, chain(*DIGITS), tmp_path, X=X, y=y, axes=DIGITS_AXES, cv=KFold(5))
     table = oracle.cv_results_
     order = {(p["pca__n_components"], float(p["logistic__C"])): place for place, p in enumerate(table["params"])}
     assert len(ran.outcomes) == 20
@@ -596,25 +601,43 @@ def test_many_short_candidates_travel_together(apart, tmp_path, iris):
     np.testing.assert_allclose([ran.scores()[0], ran.scores()[2]], few, rtol=1e-12)
 
 
-def test_branches_start_when_their_inputs_are_there(apart, tmp_path, iris):
-    def wait(X, seconds):
-        time.sleep(seconds)
+@pytest.mark.parametrize("slow_first", [True, False])
+def test_branches_start_when_their_inputs_are_there(apart, tmp_path, iris, slow_first):
+    """The second step of the quick branch has begun before the first of the slow one may end."""
+    begun = tmp_path / "begun"
+    pipe = Pipeline()
+    for branch in ("slow", "quick") if slow_first else ("quick", "slow"):
+        if branch == "slow":
+            slow = pipe.node("slow2", same_rows, after=pipe.node("slow1", after_file(begun)))
+        else:
+            quick = pipe.node("quick2", touching(begun), after=pipe.node("quick1", other_rows))
+    pipe.node("nb", GaussianNB(), after=pipe.join("both", [slow, quick]))
+    ran = run(apart, pipe, tmp_path / "job", X=iris[0], y=iris[1])
+    assert ran.finished.succeeded, ran.finished
+
+
+def same_rows(X):
+    return X
+
+
+def other_rows(X):
+    return X + 1
+
+
+def after_file(path):
+    def waits(X):
+        end = time.monotonic() + 30
+        while not path.exists():
+            assert time.monotonic() < end, "what need not wait for this waits for it"
+            time.sleep(0.01)
         return X
 
-    pipe = Pipeline()
-    ends = []
-    for name, (first, second) in {"a": (0.3, 0.9), "b": (0.9, 0.3)}.items():
-        before = pipe.node(f"{name}1", partial_wait(wait, first))
-        ends.append(pipe.node(f"{name}2", partial_wait(wait, second), after=before))
-    pipe.node("nb", GaussianNB(), after=pipe.join("both", ends))
-    run(apart, chain(("nb", GaussianNB())), tmp_path, X=iris[0], y=iris[1])
-    begin = time.monotonic()
-    run(apart, pipe, tmp_path, X=iris[0], y=iris[1])
-    assert time.monotonic() - begin < 1.2 + 0.5
-
-
-def partial_wait(wait, seconds):
-    def waits(X):
-        return wait(X, seconds)
-
     return waits
+
+
+def touching(path):
+    def touches(X):
+        path.touch()
+        return X
+
+    return touches

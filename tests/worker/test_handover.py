@@ -275,17 +275,21 @@ def test_a_job_that_is_soon_done_asks_for_no_second():
 # Real Ray
 
 
-class Slowly(BaseEstimator):
-    """Takes its time, and lets the test see on which machine's process it ran."""
+class Waiting(BaseEstimator):
+    """From the fifth on, its fits end when a file is there."""
 
-    def __init__(self, seconds=0.5, tag=0):
-        self.seconds = seconds
+    def __init__(self, file="", tag=0):
+        self.file = file
         self.tag = tag
 
     def fit(self, X, y=None):
         import time
+        from pathlib import Path
 
-        time.sleep(self.seconds)
+        end = time.monotonic() + 60
+        while self.tag >= 4 and not Path(self.file).exists():
+            assert time.monotonic() < end, "it was never handed over"
+            time.sleep(0.01)
         return self
 
     def transform(self, X):
@@ -304,14 +308,21 @@ def test_a_search_that_goes_over_to_ray_half_way_gives_the_numbers_of_one_that_s
     X, y = load_digits(return_X_y=True)
     pipe = Pipeline()
     scale = pipe.node("scale", StandardScaler())
-    slow = pipe.node("slow", Slowly(0.2), after=scale)
-    pca = pipe.node("pca", PCA(n_components=8, random_state=0), after=slow)
+    handed = tmp_path / "handed"
+    waiting = pipe.node("waiting", Waiting(str(handed)), after=scale)
+    pca = pipe.node("pca", PCA(n_components=8, random_state=0), after=waiting)
     pipe.node("logistic", LogisticRegression(max_iter=300), after=pca)
-    axes = {"slow__tag": list(range(40)), "logistic__C": [0.1, 1.0]}
+    axes = {"waiting__tag": list(range(12)), "logistic__C": [0.1, 1.0]}
+
+    class Telling(RayRunner):
+        def inherit(self, context, data):
+            super().inherit(context, data)
+            handed.touch()
+
     zygote = Zygote.start()
     with ray_nodes(2) as nodes:
         connection = connect(nodes.address)
-        runner = HandoverRunner(ProcessRunner(zygote, 2, "head"), lambda: RayRunner(connection), settle=0.1)
+        runner = HandoverRunner(ProcessRunner(zygote, 2, "head"), lambda: Telling(connection), settle=0.1)
         try:
             ran = run(runner, pipe, tmp_path / "job", X=X, y=y, axes=axes, cv=3)
         finally:
@@ -321,11 +332,11 @@ def test_a_search_that_goes_over_to_ray_half_way_gives_the_numbers_of_one_that_s
     assert ran.finished.succeeded, ran.finished
     assert ran.result.stats.runner == "RayRunner"
     assert list(ran.result.stats.hosts) == ["head"]
-    assert ran.result.stats.fits == {"scale": 3, "slow": 120, "pca": 120, "logistic": 240}
+    assert ran.result.stats.fits == {"scale": 3, "waiting": 36, "pca": 36, "logistic": 72}
     oracle = GridSearchCV(
         make_pipeline(StandardScaler(), PCA(n_components=8, random_state=0), LogisticRegression(max_iter=300)),
         {"logisticregression__C": [0.1, 1.0]}, cv=3,
     ).fit(X, y)  # fmt: skip
-    expected = np.tile(oracle.cv_results_["mean_test_score"], 40)
+    expected = np.tile(oracle.cv_results_["mean_test_score"], 12)
     np.testing.assert_allclose([outcome.mean for outcome in ran.outcomes], expected, rtol=1e-9)
     np.testing.assert_array_equal(ran.pipeline().predict(X), oracle.predict(X))
