@@ -185,12 +185,25 @@ def _samples(definition: JobDefinition) -> Iterator[Fault]:
     if definition.strategy != "grid" and definition.action is not Action.SEARCH:
         message = f"strategy {definition.strategy!r} is for action 'search', not {definition.action.value!r}"
         yield Fault(pointer="/strategy", rule="strategy", message=message)
+    yield from _halving(definition)
     count = len(paths(definition.pipeline))
     for place, sample in enumerate(definition.samples or ()):
         wrong = _wrong_sample(sample, count, definition.axes)
         if wrong:
             yield Fault(pointer=f"/samples/{place}", rule="sample", message=f"sample {place} {wrong}")
             return
+
+
+def _halving(definition: JobDefinition) -> Iterator[Fault]:
+    halving = definition.halving
+    if halving is None:
+        return
+    if len(definition.objects) > 1:
+        message = "strategy 'halving' ranks candidates on one source; submit a job for each of the objects"
+        yield Fault(pointer="/objects", rule="halving", message=message)
+    if any((axis.node, axis.param) == (halving.resource_node, halving.resource_param) for axis in definition.axes):
+        message = f"{halving.resource!r} is the resource of 'halving', and an axis; leave one of them out"
+        yield Fault(pointer="/halving/resource", rule="halving", message=message)
 
 
 def _wrong_sample(sample: Sample, ways: int, axes: Sequence[Axis]) -> str | None:
@@ -367,7 +380,17 @@ def _scoring(definition: JobDefinition, leaves: set[str]) -> Iterator[Fault]:
         listed = ", ".join(f"{name!r} is a {kind}" for name, kind in kinds.items())
         message = f"the folds of cv={definition.cv} depend on the kind of the last node, and {listed}; pass a splitter"
         yield Fault(pointer="/cv", rule="mixed_kinds", message=message)
-    several = isinstance(definition.scoring, tuple | dict)
-    if definition.action is Action.SEARCH and several and definition.refit is True:
+    yield from _refit(definition)
+
+
+def _refit(definition: JobDefinition) -> Iterator[Fault]:
+    scoring, refit = definition.scoring, definition.refit
+    names = list(scoring) if isinstance(scoring, tuple | dict) else []
+    if definition.action is not Action.SEARCH or len(names) < 2:  # noqa: PLR2004
+        return
+    if refit is True:
         message = "with several scorers 'refit' must name the one that chooses the best candidate, or be false"
+        yield Fault(pointer="/refit", rule="refit", message=message)
+    elif isinstance(refit, str) and refit not in names:
+        message = f"refit names {refit!r}, which is no scorer{suggestion(refit, names)}"
         yield Fault(pointer="/refit", rule="refit", message=message)

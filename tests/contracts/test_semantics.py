@@ -13,6 +13,7 @@ from sklearn.ensemble import StackingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import make_scorer, mean_absolute_error
 from sklearn.model_selection import (
+    GridSearchCV,
     KFold,
     LeaveOneGroupOut,
     StratifiedKFold,
@@ -21,7 +22,7 @@ from sklearn.model_selection import (
 )
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler, TargetEncoder
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
@@ -31,6 +32,7 @@ from flaregate.testing.submitting import chain
 from tests.contracts.semantics import Moody, same, scores
 
 ROWS = 150
+ROWS_OF_ALL = list(range(ROWS))
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +178,49 @@ def test_train_scores_are_those_of_new_rows_that_happen_to_be_the_training_ones(
 
 
 # Errors
+
+
+@pytest.mark.parametrize("scoring", ["acuracy", ["accuracy", "accuracy"], {"one": "no such"}, []])
+def test_scorers_that_do_not_exist_are_told_before_anything_is_fitted(client, iris, scoring):
+    X, y = iris
+    job = client.submit(chain(("nb", GaussianNB())), action="cross_validate", X=X, y=y, scoring=scoring)
+    with pytest.raises(fg.JobFailed, match="'scoring' cannot score 'nb'"):
+        job.result()
+    assert job.ran.stats.tasks == 0
+
+
+def spread(model, X, y):
+    return float(np.std(model.transform(X)))
+
+
+def test_a_join_at_the_end_is_scored_by_a_scorer_of_ones_own(client, iris):
+    X, y = iris
+    pipe = fg.Pipeline()
+    pipe.join("both", [pipe.node("scale", StandardScaler()), pipe.node("pca", PCA(2, random_state=0))])
+    result = client.submit(pipe, action="cross_validate", X=X, y=y, cv=3, scoring=spread).result()
+    union = FeatureUnion([("scale", StandardScaler()), ("pca", PCA(2, random_state=0))])
+    same(scores(result)[0], cross_validate(union, X, y, cv=3, scoring=spread)["test_score"])
+
+
+@pytest.mark.parametrize("refit", [True, "accuracy", "score"])
+def test_of_one_scorer_any_name_refits(client, iris, refit):
+    X, y = iris
+    axes = {"logistic__C": [0.01, 1.0]}
+    pipe = chain(("logistic", LogisticRegression(max_iter=500)))
+    best = client.submit(pipe, X=X, y=y, axes=axes, cv=3, scoring="accuracy", refit=refit).result().best
+    oracle = GridSearchCV(LogisticRegression(max_iter=500), {"C": [0.01, 1.0]}, cv=3, scoring="accuracy", refit=refit)
+    oracle.fit(X, y)
+    assert best.axes["logistic__C"] == oracle.best_params_["C"]
+    same(best.pipeline().predict_proba(X), oracle.predict_proba(X))
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 200], [-151], [True, False]])
+def test_folds_of_rows_that_are_not_there_are_an_error_of_the_job(client, iris, rows):
+    X, y = iris
+    with pytest.raises(fg.JobFailed, match="fold 1 of cv names rows that are not there: X has 150"):
+        client.submit(
+            chain(("nb", GaussianNB())), action="cross_validate", X=X, y=y, cv=[(ROWS_OF_ALL, [3]), (rows, [3])]
+        ).result()
 
 
 def test_error_score_raise_ends_the_job(client, iris):

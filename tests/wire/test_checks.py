@@ -27,6 +27,7 @@ def check(nodes, edges=(), **more):
 JOIN = {"name": "both", "kind": "join", "of": ["a", "b"]}
 A, B, C = node("a"), node("b"), node("c")
 ONLY_X = {"X": {"dataset": "a:b"}}
+OBJECTS = [{"name": name, "X": {"dataset": "a:b"}} for name in "ab"]
 SKF = {"import": "sklearn.model_selection:StratifiedKFold"}
 
 REFUSED = {
@@ -71,6 +72,32 @@ REFUSED = {
     "nothing passed on": ([node("a", SHUT), B], [("a", "b")], {}, "nothing_to_pass_on", "'a'"),
     "mixed kinds": ([node("a", CLASSIFIER), node("b", REGRESSOR)], [], {}, "mixed_kinds", "splitter"),
     "refit": ([A], [], {"action": "search", "scoring": ["accuracy", "f1"]}, "refit", "refit"),
+    "refit of no scorer": (
+        [A],
+        [],
+        {"action": "search", "scoring": ["accuracy", "f1"], "refit": "acuracy"},
+        "refit",
+        "did you mean 'accuracy'",
+    ),
+    "halving of objects": (
+        [A],
+        [],
+        {"action": "search", "strategy": "halving", "halving": {}, "inputs": {}, "objects": OBJECTS},
+        "halving",
+        "each of the objects",
+    ),
+    "halving by an axis": (
+        [A],
+        [],
+        {
+            "action": "search",
+            "strategy": "halving",
+            "halving": {"resource": "a__x", "resource_node": "a", "resource_param": "x", "max_resources": 9},
+            "axes": [{"node": "a", "param": "x", "values": [1, 2]}],
+        },
+        "halving",
+        "'a__x'",
+    ),
     "error score": ([A], [], {"error_score": "zero"}, "error_score", "'zero'"),
     "too many nodes": ([node(f"n{i}") for i in range(501)], [], {}, "too_many_nodes", "500"),
     "too many candidates": (

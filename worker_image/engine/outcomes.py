@@ -13,7 +13,7 @@ from flaregate_wire.events import EVENT_BYTES, ErrorDetail, OutcomeEvent, encode
 from flaregate_wire.planning import Plan, Step
 from worker_image.engine.prepare import Summary
 from worker_image.engine.running import distinct
-from worker_image.engine.scores import scorer_names, stand_in
+from worker_image.engine.scores import stand_in
 from worker_image.engine.tasks import Cut, Key, Report
 
 Place = tuple[int, int]
@@ -30,12 +30,11 @@ def plain(value: JsonValue) -> float:
     return float(value["$float"] if isinstance(value, dict) else math.nan if value is None else value)  # type: ignore[arg-type]
 
 
-def chosen_scorer(definition: JobDefinition) -> str | None:
-    """The scorer whose mean ranks candidates; None where several score and none is named."""
-    names = scorer_names(definition)
-    if isinstance(definition.refit, str):
-        return definition.refit
-    return names[0] if len(names) == 1 else None
+def ranking_scores(definition: JobDefinition, scores: Mapping[str, tuple[float, ...]]) -> tuple[float, ...]:
+    """Those whose mean ranks candidates: the only ones, or of several those that `refit` names; else none."""
+    if len(scores) == 1:
+        return next(iter(scores.values()))
+    return scores.get(definition.refit, ()) if isinstance(definition.refit, str) else ()
 
 
 def mean_and_std(scores: Sequence[float]) -> tuple[float, float]:
@@ -126,7 +125,7 @@ class Tally:
         steps = self.plan.steps(candidate)
         alone = [self.alone(steps, cut, report) for cut, report in zip(self.cuts[source], reports, strict=True)]
         scores = _by_name([report.scores for report in reports])
-        means = (scores or {}).get(chosen_scorer(self.plan.definition) or "")
+        means = ranking_scores(self.plan.definition, scores or {})
         mean, std = mean_and_std(means or (math.nan,))
         metrics = reports[0].metrics
         outcome = OutcomeEvent(

@@ -1,7 +1,7 @@
 """Before the first task: inputs read, nodes checked, folds made. Runs user code, so never in the driver's process."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from flaregate_wire.definitions import (
     Blob,
     Code,
     Dataset,
+    EstimatorNode,
     FunctionNode,
     Input,
     JobDefinition,
@@ -41,7 +42,7 @@ from worker_image.engine import references
 from worker_image.engine.drawing import drawing
 from worker_image.engine.rows import Source
 from worker_image.engine.running import error_detail
-from worker_image.engine.session import Context, Data, Session
+from worker_image.engine.session import Context, Data, FunctionEstimator, Session
 
 
 class JobFailed(Exception):
@@ -214,7 +215,7 @@ def check_nodes(session: Session) -> None:
     for path in paths(definition.pipeline):
         if path.leaf in broken:
             continue
-        if definition.scoring is None and definition.action in FOLDED:
+        if definition.action in FOLDED:
             _check_score(session, path.leaf)
         if isinstance(session.node(path.leaf), ModelNode):
             _check_method(session, path.leaf)
@@ -256,7 +257,15 @@ def _arguments(function: Any) -> set[str] | None:
 
 
 def _check_score(session: Session, leaf: str) -> None:
-    if not hasattr(session.prototype(leaf), "score"):
+    if session.context.definition.scoring is not None:
+        try:
+            fits = isinstance(session.node(leaf), EstimatorNode)
+            session.scorer(session.prototype(leaf) if fits else FunctionEstimator())
+        except Exception as error:  # a scorer may be the user's own code
+            detail = error_detail(error)
+            message = f"'scoring' cannot score {leaf!r}: {detail.type}: {detail.message}"
+            raise JobFailed(Reason.USER_ERROR, message) from error
+    elif not hasattr(session.prototype(leaf), "score"):
         message = f"a path ends in {leaf!r}, which has no score; give 'scoring' or end the path in an estimator"
         raise JobFailed(Reason.USER_ERROR, message)
 
@@ -272,7 +281,9 @@ def _check_method(session: Session, leaf: str) -> None:
 def _folds(session: Session, files: Mapping[str, str], X: Any, y: Any, groups: Any) -> tuple[tuple[Any, Any], ...]:  # noqa: N803
     definition = session.context.definition
     if isinstance(definition.cv, Splits):
-        return tuple(decode_data(SPLITS, Path(files[definition.cv.blob])))
+        folds = tuple(decode_data(SPLITS, Path(files[definition.cv.blob])))
+        _check_splits(folds, Source(X).rows)
+        return folds
     try:
         given = (
             build(definition.cv, session.context.blobs.__getitem__)
@@ -286,6 +297,15 @@ def _folds(session: Session, files: Mapping[str, str], X: Any, y: Any, groups: A
     except Exception as error:
         detail = error_detail(error)
         raise JobFailed(Reason.USER_ERROR, f"the folds cannot be made: {detail.type}: {detail.message}") from error
+
+
+def _check_splits(folds: Sequence[tuple[Any, Any]], rows: int) -> None:
+    for number, fold in enumerate(folds):
+        for part in fold:
+            wrong = len(part) != rows if part.dtype == bool else bool(((part < -rows) | (part >= rows)).any())
+            if wrong:
+                message = f"fold {number} of cv names rows that are not there: X has {rows}"
+                raise JobFailed(Reason.USER_ERROR, message)
 
 
 def _classifies(session: Session, definition: JobDefinition) -> bool:
