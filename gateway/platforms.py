@@ -15,6 +15,8 @@ def launcher(settings: Settings) -> Launcher:
             return _container(settings)
         case "code_engine":
             return _code_engine(settings)
+        case "aws_batch":
+            return _aws_batch(settings)
 
 
 def _local(settings: Settings) -> LocalLauncher:
@@ -53,6 +55,23 @@ def _code_engine(settings: Settings) -> Launcher:
             url=settings.code_engine_url,
             iam_url=settings.code_engine_iam_url,
             peer_tcp=settings.code_engine_peer_tcp,
+            lease=settings.platform_lease,
+            environment=settings.worker_environment,
+        )
+    )
+
+
+def _aws_batch(settings: Settings) -> Launcher:
+    from gateway.launchers.aws_batch import AwsBatchLauncher, AwsBatchSettings  # noqa: PLC0415
+
+    return AwsBatchLauncher(
+        AwsBatchSettings(
+            queue=str(settings.aws_batch_queue),
+            gateway=settings.gateway,
+            image=settings.aws_batch_image,
+            job_definition=settings.aws_batch_job_definition,
+            region=settings.aws_batch_region,
+            endpoint=settings.aws_batch_endpoint,
             lease=settings.platform_lease,
             environment=settings.worker_environment,
         )

@@ -29,10 +29,10 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Further names in the Host header to answer to, separated by commas."
     )
-    launcher: Literal["local", "container", "code_engine"] = Field(
+    launcher: Literal["local", "container", "code_engine", "aws_batch"] = Field(
         default="local",
         description="Where containers run: `local`, processes of this machine; `container`, containers of Docker or "
-        "Podman; `code_engine`, job runs of IBM Cloud Code Engine.",
+        "Podman; `code_engine`, job runs of IBM Cloud Code Engine; `aws_batch`, multi-node jobs of AWS Batch.",
     )
     gateway: str = Field(
         default="main",
@@ -73,6 +73,19 @@ class Settings(BaseSettings):
     code_engine_iam_url: str | None = Field(default=None, description="Code Engine: IAM, where it is not IBM's.")
     code_engine_peer_tcp: bool = Field(
         default=True, description="Code Engine: whether instances of a project reach each other; `flaregate doctor`."
+    )
+    aws_batch_queue: str | None = Field(default=None, description="AWS Batch: the job queue, on EC2.")
+    aws_batch_image: str | None = Field(
+        default=None, description="AWS Batch: the worker's image; job definitions are registered, one for each size."
+    )
+    aws_batch_job_definition: str | None = Field(
+        default=None, description="AWS Batch: or a multi-node definition of your own, with one node range `0:`."
+    )
+    aws_batch_region: str | None = Field(
+        default=None, description="AWS Batch: region of the queue; without it what AWS's own configuration says."
+    )
+    aws_batch_endpoint: str | None = Field(
+        default=None, pattern=r"^https?://[^/?#]+/?$", description="AWS Batch: URL of the API, where it is not AWS's."
     )
     store: Literal["folder", "s3"] = Field(
         default="folder", description="Where objects are kept: `folder`, in the home folder; `s3`, in a bucket."
@@ -230,10 +243,16 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _whole_launcher(self) -> Self:
-        needed = {"container": ("container_image",), "code_engine": ("code_engine_project",)}
+        needed = {
+            "container": ("container_image",),
+            "code_engine": ("code_engine_project",),
+            "aws_batch": ("aws_batch_queue",),
+        }
         for name in needed.get(self.launcher, ()):
             if not getattr(self, name):
                 raise ValueError(f"FLAREGATE_LAUNCHER={self.launcher} needs FLAREGATE_{name.upper()}")
+        if self.launcher == "aws_batch" and bool(self.aws_batch_image) == bool(self.aws_batch_job_definition):
+            raise ValueError("set one of FLAREGATE_AWS_BATCH_IMAGE and FLAREGATE_AWS_BATCH_JOB_DEFINITION")
         if self.spare and self.launcher != "local":
             raise ValueError("FLAREGATE_SPARE is for FLAREGATE_LAUNCHER=local: elsewhere a head that waits is paid for")
         return self

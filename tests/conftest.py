@@ -71,7 +71,7 @@ class Gateway:
         )
         log.close()
         line = self.process.stdout.readline()
-        assert line.startswith("flaregate gateway ready on http://127.0.0.1:"), line
+        assert line.startswith("flaregate gateway ready on http://"), line
         self.url = line.split()[-1]
         self.port = int(self.url.rpartition(":")[2])
         self.token = (self.home / "token").read_text().strip()

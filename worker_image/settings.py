@@ -20,6 +20,8 @@ _OWN = (
     "FLAREGATE_SPARE",
     "FLAREGATE_PACKAGES",
 )
+_INDICES = ("JOB_INDEX", "AWS_BATCH_JOB_NODE_INDEX")
+"""Where Code Engine and AWS Batch say which container this is."""
 _LOOPBACK_NET = int(IPv4Address("127.1.0.0"))
 _LOOPBACK_SIZE = int(IPv4Address("127.255.255.0")) - _LOOPBACK_NET
 
@@ -49,13 +51,15 @@ class Settings:
         """Read the settings and remove them from the environment. Raises KeyError naming what is missing."""
         own = {name: environ.pop(name) for name in _OWN if name in environ}
         url, attempt = own["FLAREGATE_URL"], own["FLAREGATE_ATTEMPT"]
-        index = int(own["FLAREGATE_INDEX"] if "FLAREGATE_INDEX" in own else environ["JOB_INDEX"])
+        index = own.get("FLAREGATE_INDEX") or next((environ[name] for name in _INDICES if name in environ), None)
+        if index is None:
+            raise KeyError("FLAREGATE_INDEX")
         return cls(
             url=url,
             attempt=attempt,
-            index=index,
+            index=int(index),
             bootstrap=own["FLAREGATE_BOOTSTRAP"] if "FLAREGATE_SPARE" not in own else "",
-            node_ip=own.get("FLAREGATE_NODE_IP") or node_ip(url, attempt, index),
+            node_ip=own.get("FLAREGATE_NODE_IP") or node_ip(url, attempt, int(index)),
             park=Path(own["FLAREGATE_PARK"]) if "FLAREGATE_PARK" in own else None,
             packages=Path(own["FLAREGATE_PACKAGES"]) if "FLAREGATE_PACKAGES" in own else None,
             spare=float(own["FLAREGATE_SPARE"]) if "FLAREGATE_SPARE" in own else None,

@@ -20,7 +20,8 @@ import pytest
 from flaregate_wire.jobs import Cluster
 from gateway.launchers.base import CannotSee, Handle, Launcher, LaunchFailed, LaunchOrder, Phase, Sighting
 
-INDEX = "int(os.environ.get('FLAREGATE_INDEX') or os.environ.get('JOB_INDEX') or 0)"
+_NAMES = ("FLAREGATE_INDEX", "JOB_INDEX", "AWS_BATCH_JOB_NODE_INDEX")
+INDEX = f"int(next((os.environ[name] for name in {_NAMES} if name in os.environ), 0))"
 """In a program of the suite: the number of its container."""
 SLEEPS = "import time; time.sleep(600)"
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"

@@ -114,6 +114,44 @@ class KubernetesPlatform:
             self.api.broken = False
 
 
+@dataclass
+class AwsBatchPlatform:
+    """Multi-node jobs of moto, in containers of Podman."""
+
+    url: str
+    image: str
+    blinding: object
+    gateway: str
+    patience: float = 40.0
+    cluster: Cluster = SMALL
+    made: list = field(default_factory=list)
+
+    def launcher(self, program):
+        from gateway.launchers.aws_batch import AwsBatchLauncher, AwsBatchSettings
+        from tests.servers.aws_batch import QUEUE, REGION
+
+        versions = dict.fromkeys(("python", "cloudpickle", "ray", "scikit-learn", "numpy"), "1.0")
+        settings = AwsBatchSettings(
+            queue=QUEUE,
+            gateway=self.gateway,
+            image=self.image,
+            region=REGION,
+            endpoint=self.url,
+            environment=versions,
+            command=("python3", "-c", program),
+        )
+        self.made.append(AwsBatchLauncher(settings))
+        return self.made[-1]
+
+    @contextlib.contextmanager
+    def blind(self):
+        self.blinding.touch()
+        try:
+            yield
+        finally:
+            self.blinding.unlink()
+
+
 def order(attempt=None, workers=1, **changes):
     given = {
         "job": "j1",

@@ -7,8 +7,9 @@ import warnings
 
 import pytest
 
-from gateway.launchers.conformance import SLEEPS, LauncherConformance
-from tests.contracts.launchers import CodeEnginePlatform, ContainerPlatform, LocalPlatform
+from gateway.launchers.conformance import HEAD_ENDS, SLEEPS, LauncherConformance, gone, order, running
+from tests.contracts.launchers import AwsBatchPlatform, CodeEnginePlatform, ContainerPlatform, LocalPlatform
+from tests.servers.aws_batch import aws_batch
 from tests.servers.code_engine import code_engine
 from tests.servers.podman import BARE, Podman
 
@@ -51,3 +52,40 @@ class TestCodeEngine(LauncherConformance):
     def platform(self, tmp_path):
         with code_engine(tmp_path / "instances") as simulator:
             yield CodeEnginePlatform(simulator)
+
+
+@pytest.fixture(scope="module")
+def batch(podman, tmp_path_factory):
+    folder, network = tmp_path_factory.mktemp("batch"), f"flaregate-batch-{secrets.token_hex(4)}"
+    podman.run("network", "create", f"--label={network}", network)
+    try:
+        with aws_batch(folder, podman, network) as url:
+            yield url, folder / "blind"
+    finally:
+        for name in podman.run("ps", "--all", "--quiet", f"--filter=network={network}").split():
+            podman.run("rm", "--force", "--time=0", name, check=False)
+        podman.remove(network)
+
+
+@pytest.mark.services
+class TestAwsBatch(LauncherConformance):
+    @pytest.fixture
+    async def platform(self, batch, monkeypatch):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
+        url, blind = batch
+        platform = AwsBatchPlatform(url, BARE, blind, f"t{secrets.token_hex(4)}")
+        yield platform
+        if platform.made:
+            for handle in await platform.made[0].list():
+                await platform.made[0].stop(handle, force=True)
+        for launcher in platform.made:
+            await launcher.close()
+
+    async def test_a_head_that_ends_leaves_the_workers_in_sight(self, platform):
+        """Batch itself ends all nodes with the main one; in moto the job runs on until it is stopped."""
+        launcher = platform.launcher(HEAD_ENDS)
+        handle = await launcher.launch(order(platform))
+        await running(platform, launcher, handle)
+        await launcher.stop(handle)
+        await gone(platform, launcher, handle)

@@ -27,7 +27,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
 CERTIFICATES = Path("/etc/ssl/certs")
-_PIP = (Path("/etc/pip.conf"), Path("/etc/xdg/pip/pip.conf"))
+_PIP = (Path("/etc/pip.conf"),)
 
 
 class Podman:
@@ -41,7 +41,8 @@ class Podman:
         self.socket = folder / "podman.sock"
 
     def run(self, *arguments, check=True, **options):
-        """`podman …`; gives what it printed."""
+        """`podman …`; gives what it printed. Not in the repository: conmon leaves a file where a container starves."""
+        options.setdefault("cwd", self.folder)
         ran = subprocess.run(
             ["podman", *arguments], env=self.environment, text=True, capture_output=True, check=False, **options
         )
@@ -55,7 +56,7 @@ class Podman:
         """The Docker Engine API at a socket in the folder."""
         command = ["podman", "system", "service", "--time=0", f"unix://{self.socket}"]
         with (self.folder / "service.log").open("wb") as log:
-            process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+            process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=self.folder)
         try:
             end = time.monotonic() + 20
             while not self.socket.exists():
@@ -86,7 +87,7 @@ class Podman:
         self.run("import", "--quiet", "--change", 'CMD ["python3"]', str(archive), BASE)
         archive.unlink()
 
-    def build(self, dockerfile, tag, **arguments):
+    def build(self, dockerfile, tag, context=ROOT, **arguments):
         """Build an image from a Dockerfile of the repository as users do, with this machine's pip and certificates."""
         self.base()
         given = dict(arguments)
@@ -97,7 +98,9 @@ class Podman:
         options = [f"--volume={path}:{path}:ro" for path in mounts]
         options += [f"--build-arg={name}={value}" for name, value in given.items()]
         # not the default isolation: it wants cgroups that a machine without systemd does not delegate
-        self.run("build", "--isolation=chroot", "--network=host", *options, "-f", dockerfile, "-t", tag, ".", cwd=ROOT)
+        self.run(
+            "build", "--isolation=chroot", "--network=host", *options, "-f", dockerfile, "-t", tag, ".", cwd=context
+        )
 
     def worker(self):
         """The worker's image, labelled with what its lock installs."""

@@ -20,7 +20,7 @@ def free_ports(count):
 
 @contextlib.contextmanager
 def running(*commands, ports, log):
-    """Start programs and wait until each port is listened on."""
+    """Start programs and wait until each port, of loopback or with its host, is listened on."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(log.open("ab"))
         started = []
@@ -43,11 +43,12 @@ def end(process):
 
 
 def _answers(port, started, log):
+    place = port if isinstance(port, tuple) else ("127.0.0.1", port)
     until = time.monotonic() + WAIT
     while True:
         gone = [process.args for process in started if process.poll() is not None]
         assert not gone, f"{gone} ended: {log.read_text()[-2000:]}"
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with contextlib.suppress(OSError), socket.create_connection(place, 1):
             return
         assert time.monotonic() < until, f"nobody listens on {port}: {log.read_text()[-2000:]}"
         time.sleep(0.02)

@@ -70,17 +70,18 @@ def moto_server(folder):
 
 
 @contextlib.contextmanager
-def swift_server(folder):
-    """One node with one replica: proxy, account, container and object server, and the S3 API before them."""
+def swift_server(folder, host="127.0.0.1"):
+    """One node with one replica: proxy, account, container and object server, and the S3 API before them, at a host."""
     ports = dict(zip(("proxy", "account", "container", "object"), free_ports(4), strict=True))
     key, secret = "test:tester", secrets.token_hex(8)
-    _configure(folder, ports, secret)
+    _configure(folder, ports, secret, host)
     commands = [[BIN / f"swift-{name}-server", folder / f"{name}.conf"] for name in ports]
-    with running(*commands, ports=ports.values(), log=folder / "swift.log"):
-        yield Server(f"http://127.0.0.1:{ports['proxy']}", key, secret)
+    inner = [port for name, port in ports.items() if name != "proxy"]
+    with running(*commands, ports=[*inner, (host, ports["proxy"])], log=folder / "swift.log"):
+        yield Server(f"http://{host}:{ports['proxy']}", key, secret)
 
 
-def _configure(folder, ports, secret):
+def _configure(folder, ports, secret, host):
     from swift.common.ring import RingBuilder
 
     user = pwd.getpwuid(os.geteuid()).pw_name
@@ -97,8 +98,12 @@ def _configure(folder, ports, secret):
         )
         ring.rebalance()
         ring.get_ring().save(str(folder / f"{name}.ring.gz"))
-        (folder / f"{name}.conf").write_text(_STORAGE.format(name=name, port=ports[name], folder=folder, user=user))
-    (folder / "proxy.conf").write_text(_PROXY.format(port=ports["proxy"], folder=folder, user=user, secret=secret))
+        (folder / f"{name}.conf").write_text(
+            _STORAGE.format(name=name, host="127.0.0.1", port=ports[name], folder=folder, user=user)
+        )
+    (folder / "proxy.conf").write_text(
+        _PROXY.format(host=host, port=ports["proxy"], folder=folder, user=user, secret=secret)
+    )
 
 
 _DEFAULT = """[DEFAULT]
@@ -106,7 +111,7 @@ swift_dir = {folder}
 devices = {folder}/node
 mount_check = false
 fallocate_reserve = 0
-bind_ip = 127.0.0.1
+bind_ip = {host}
 bind_port = {port}
 user = {user}
 workers = 0
