@@ -1,9 +1,11 @@
 # flaregate: every target works from a clean clone with python3, make and git.
 PYTHON ?= python3
 BIN := .venv/bin
+TOOL ?= docker
+EXTRA ?= none
 INSTALLED := .venv/.installed
 
-.PHONY: install postgresql demo test test-all soak check bench docs golden lock clean
+.PHONY: install postgresql containers images demo test test-all soak check bench docs golden lock clean
 
 install: $(INSTALLED)
 
@@ -19,13 +21,26 @@ postgresql:  ## The server that tests start on a port of its own; Debian's packa
 	  || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -y -q --no-install-recommends postgresql; } \
 	  || { echo "PostgreSQL is missing; as root: apt-get install -y --no-install-recommends postgresql" >&2; exit 1; }
 
+PODMAN := podman buildah runc conmon netavark aardvark-dns iptables uidmap skopeo mmdebstrap catatonit
+
+containers:  ## Podman and what it needs, which tests run real containers with; Debian's packages, where they are missing
+	@command -v podman > /dev/null \
+	  || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -y -q --no-install-recommends $(PODMAN); } \
+	  || { echo "Podman is missing; as root: apt-get install -y --no-install-recommends $(PODMAN)" >&2; exit 1; }
+
+images: install  ## flaregate-gateway and flaregate-worker; TOOL=podman, EXTRA=transformers (adds torch and transformers)
+	$(TOOL) build -f Dockerfile.gateway -t flaregate-gateway .
+	$(TOOL) build -f Dockerfile.worker -t flaregate-worker --build-arg EXTRA=$(EXTRA) --build-arg ENVIRONMENT="$$( \
+	  $(BIN)/python -m worker_image.environment requirements/worker$(if $(filter transformers,$(EXTRA)),-transformers).lock)" .
+	@$(TOOL) images --format '{{.Repository}} {{.Size}}' --filter 'reference=*flaregate-*'
+
 demo: install  ## A search over scikit-learn's digits, the whole way
 	$(BIN)/flaregate run examples/digits.json --save digits.fitted.zip
 
 test: install  ## Under 10 minutes on 2 cores; real Ray end to end
 	$(BIN)/python -m pytest -m "not (chaos or exhaustive or foreign or services or soak)"
 
-test-all: install postgresql  ## What `make test` leaves out: processes killed on purpose, real S3 and PostgreSQL servers, hundreds of random pipelines, scikit-learn's own tests
+test-all: install postgresql containers  ## What `make test` leaves out: processes killed on purpose, real S3 and PostgreSQL servers and containers, hundreds of random pipelines, scikit-learn's own tests
 	$(BIN)/python -m pytest -m "chaos or exhaustive or foreign or services"
 
 soak: test test-all bench  ## Everything, with the benchmarks and all of scikit-learn's own tests
@@ -55,8 +70,9 @@ golden: install  ## Writes the golden files anew; look at the diff
 	$(BIN)/python -m worker_image.catalogue > gateway/jobs/catalogue.json
 
 lock: install  ## Newest versions that work together
-	for group in sdk gateway worker dev bench; do \
-	  $(BIN)/uv pip compile pyproject.toml --group $$group --universal --python-version 3.11 --upgrade \
+	for group in sdk gateway worker worker-transformers dev bench; do \
+	  sdk=pyproject.toml; [ $$group != gateway ] || sdk=; \
+	  $(BIN)/uv pip compile $$sdk --group $$group --universal --python-version 3.11 --upgrade \
 	    --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/$$group.lock || exit 1; \
 	done
 

@@ -12,6 +12,7 @@ MODULES = {
     **dict.fromkeys(("events", "streams"), "events"),
     "logs": "logs",
     "many_jobs": "many_jobs",
+    "platforms": "platforms",
     "repeat": "repeat",
     "scale": "scale",
     "small": "small",

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from typing import Any
 
 import flaregate as fg
 from benchmarks import harness
@@ -34,7 +35,7 @@ def bare() -> dict[str, float]:
     return {"bare_ready": ready, "bare_first_task": first}
 
 
-def trivial(client: fg.Client) -> dict[str, float]:
+def trivial(client: fg.Client, **resources: Any) -> dict[str, float]:
     """Seconds from the submission of a one-candidate job to each phase, and from its last word to nothing left."""
     from sklearn.datasets import load_iris
     from sklearn.tree import DecisionTreeClassifier
@@ -42,7 +43,7 @@ def trivial(client: fg.Client) -> dict[str, float]:
     pipe = fg.Pipeline("trivial")
     pipe.node("tree", DecisionTreeClassifier(random_state=0))
     X, y = load_iris(return_X_y=True)
-    job = client.submit(pipe, action="cross_validate", X=X, y=y, cv=2, cache="off")
+    job = client.submit(pipe, action="cross_validate", X=X, y=y, cv=2, cache="off", **resources)
     job.result()
     times = job.wait().timeline
     start = times["queued"]
@@ -56,11 +57,11 @@ def rest(cell: int) -> int:
     return cell
 
 
-def cluster(client: fg.Client) -> dict[str, float]:
+def cluster(client: fg.Client, **resources: Any) -> dict[str, float]:
     """Seconds from the submission of a job that lasts until Ray can be used; then it is cancelled."""
     pipe = fg.Pipeline("rest")
     pipe.node("rest", rest, memory=1_000_000)  # only Ray keeps memory free, so it is started at once
-    job = client.sweep(pipe, axes={"rest__cell": list(range(500))}, cache="off")
+    job = client.sweep(pipe, axes={"rest__cell": list(range(500))}, cache="off", **resources)
     for event in job.events():
         if event.type == "attempt" and event.phase == "ray_ready":
             break

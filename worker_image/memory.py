@@ -21,10 +21,16 @@ def _files(root: Path, own: Path) -> list[Path]:
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if controllers == "":
-            files.append(root / group.lstrip("/") / "memory.events")
+            files.append(_shown(root, group, "memory.events"))
         elif "memory" in controllers.split(","):
-            files.append(root / "memory" / group.lstrip("/") / "memory.oom_control")
+            files.append(_shown(root / "memory", group, "memory.oom_control"))
     return files
+
+
+def _shown(root: Path, group: str, name: str) -> Path:
+    """In a container the group's own folder may be mounted at the root, while the kernel names it as the host does."""
+    file = root / group.lstrip("/") / name
+    return file if file.exists() else root / name
 
 
 def _count(path: Path) -> int:
