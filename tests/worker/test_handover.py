@@ -234,7 +234,7 @@ def test_a_pipeline_fitted_on_both_is_written_by_the_second(both, tmp_path):
     assert first.states == second.states == {}
 
 
-@pytest.mark.parametrize("problem", [JobFailed(Reason.PLATFORM_ERROR, "no way"), RuntimeError("broken")])
+@pytest.mark.parametrize("problem", [JobFailed(Reason.PLATFORM_ERROR, "no way"), RuntimeError("broken"), SystemExit(0)])
 def test_a_second_that_does_not_come_up_leaves_the_job_where_it_is(both, problem, caplog):
     runner, first, second = both
     second.problem = problem

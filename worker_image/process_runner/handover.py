@@ -89,7 +89,7 @@ class HandoverRunner:
         self._since = monotonic()
         self._successor: Successor | None = None
         self._inheriting: Thread | None = None
-        self._problem: Exception | None = None
+        self._problem: BaseException | None = None
         self._second: Successor | None = None
         self._used = False
         self._waiting: deque[Task] = deque()
@@ -185,7 +185,7 @@ class HandoverRunner:
         def inherit() -> None:
             try:
                 successor.inherit(context, data)
-            except Exception as error:  # noqa: BLE001 - it is told by the thread that waits
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - Ray leaves so; the thread that waits tells it
                 self._problem = error
             finally:
                 data.unlink(missing_ok=True)
@@ -204,7 +204,7 @@ class HandoverRunner:
             self._waiting.append(task)
         self._advance()
 
-    def _stay(self, problem: Exception) -> None:
+    def _stay(self, problem: BaseException) -> None:
         """The job goes on where it is."""
         self._problem = problem
         words = problem.message if isinstance(problem, JobFailed) else f"{type(problem).__name__}: {problem}"
