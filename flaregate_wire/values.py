@@ -111,6 +111,19 @@ def number_of(value: JsonValue) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+def imports_of(value: JsonValue) -> Iterator[str]:
+    """Every import path that a value names."""
+    stack: list[JsonValue] = [value]
+    while stack:
+        item = stack.pop()
+        tag = tag_of(item)
+        if isinstance(item, dict) and tag == "$import":
+            yield str(item[tag])
+        elif isinstance(item, dict) and tag == "$node" and isinstance(item[tag], dict):
+            yield str(item[tag]["import"])  # type: ignore[index,call-overload]
+        stack.extend(_children(item))
+
+
 def payload_of(body: JsonValue) -> str:
     """The blob that `$array` or `$payload` names."""
     return str(body[0] if isinstance(body, list) else body)

@@ -27,7 +27,7 @@ from flaregate_wire.planning.folds import splitter_name
 from flaregate_wire.planning.graph import paths
 from flaregate_wire.planning.identity import code_identity, scoring_identity
 from flaregate_wire.planning.plan import Plan, Step
-from flaregate_wire.values import identity
+from flaregate_wire.values import identity, imports_of
 
 FOLDS = "folds"
 """The key of an entry on the shelf of a source's folds; its report has their digests under the same word."""
@@ -37,6 +37,7 @@ _BUNDLED = frozenset(
     f"sklearn.datasets:load_{name}" for name in ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
 )
 """Loaders of data that is part of scikit-learn's distribution."""
+_WITH_SCIKIT_LEARN = frozenset({"sklearn", "numpy", "scipy", "builtins", "math", "operator"})
 _OF_ROWS = ("X", "y", "sample_weight")
 _NEVER_DRAW = frozenset(
     {"TimeSeriesSplit", "LeaveOneOut", "LeavePOut", "LeaveOneGroupOut", "LeavePGroupsOut", "PredefinedSplit"}
@@ -212,10 +213,19 @@ class Shelves:
 
 
 def uncached(definition: JobDefinition) -> frozenset[str]:
-    """Nodes whose results other jobs may not use: the user says so, or nobody has said which code their name is."""
+    """Nodes whose results other jobs may not use: the user says so, or nobody has said which code a name stands for.
+
+    That is a node's own name without `code`, or one that a value of an axis has.
+    """
+    foreign = {axis.node for axis in definition.axes if any(not is_known_code(value) for value in axis.values)}
     return frozenset(
         node.name
         for node in definition.pipeline.nodes
         if isinstance(node, EstimatorNode | FunctionNode)
-        if not node.cache or (node.import_ is not None and node.code is None)
+        if not node.cache or node.name in foreign or (node.import_ is not None and node.code is None)
     )
+
+
+def is_known_code(value: JsonValue) -> bool:
+    """Whether all that a value names is of libraries whose release goes with that of scikit-learn."""
+    return all(path.partition(".")[0].partition(":")[0] in _WITH_SCIKIT_LEARN for path in imports_of(value))

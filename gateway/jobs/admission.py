@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from flaregate_wire.definitions import Code, JobDefinition, JoinNode, ModelNode, Node, Signature
 from flaregate_wire.jobs import PlanView, Progress, Usage
 from flaregate_wire.planning import faults, plan
+from flaregate_wire.planning.naming import is_known_code
 from flaregate_wire.problems import Fault, faults_of
 from flaregate_wire.states import State
 from gateway.jobs.errors import EnvironmentMismatch, InvalidDefinition, PriceUnknown
@@ -67,7 +68,8 @@ def _signed_node(node: Node) -> Node:
         return node
     if isinstance(node.params.get("random_state"), int):
         known = known.model_copy(update={"draws": False})
-    code = node.code or f"scikit-learn=={_document()['scikit-learn']}"
+    whole = all(map(is_known_code, node.params.values()))
+    code = node.code or (f"scikit-learn=={_document()['scikit-learn']}" if whole else None)
     return node.model_copy(update={"signature": known, "code": code})
 
 

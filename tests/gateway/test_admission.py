@@ -29,6 +29,13 @@ def test_a_node_that_is_named_by_path_is_signed_with_its_seed_and_its_release(pa
     assert node.code.startswith("scikit-learn==")
 
 
+def test_a_node_with_code_of_another_library_in_it_has_no_release():
+    params = {"estimator": {"$node": {"import": "other.trees:Tree"}}}
+    (node,) = definition({"import": "sklearn.ensemble:BaggingClassifier", "params": params}).pipeline.nodes
+    assert node.signature.type == "classifier"
+    assert node.code is None
+
+
 def test_what_the_user_has_written_is_kept():
     (node,) = definition({"code": "mine==2"}).pipeline.nodes
     assert node.code == "mine==2"

@@ -127,3 +127,11 @@ def test_what_nobody_knows_the_code_of_serves_no_other_job():
         {"name": "both", "kind": "join", "of": ["known", "sent"]},
     ]
     assert naming.uncached(job(pipeline={"nodes": nodes})) == {"named", "kept out"}
+    for value, expected in (
+        ({"$import": "numpy:log"}, set()),
+        ([{"$tuple": ["a", {"$node": {"import": "sklearn.svm:SVC"}}]}], set()),
+        ({"$import": "other.package:f"}, {"known"}),
+        ({"$node": {"import": "sklearn.svm:SVC", "params": {"kernel": {"$import": "other:f"}}}}, {"known"}),
+    ):
+        axes = [{"node": "known", "param": "p", "values": [1, value]}]
+        assert naming.uncached(job(pipeline={"nodes": nodes[:1]}, axes=axes)) == expected
