@@ -17,6 +17,8 @@ def launcher(settings: Settings) -> Launcher:
             return _code_engine(settings)
         case "aws_batch":
             return _aws_batch(settings)
+        case "kubernetes":
+            return _kubernetes(settings)
 
 
 def _local(settings: Settings) -> LocalLauncher:
@@ -72,6 +74,25 @@ def _aws_batch(settings: Settings) -> Launcher:
             job_definition=settings.aws_batch_job_definition,
             region=settings.aws_batch_region,
             endpoint=settings.aws_batch_endpoint,
+            lease=settings.platform_lease,
+            environment=settings.worker_environment,
+        )
+    )
+
+
+def _kubernetes(settings: Settings) -> Launcher:
+    from gateway.launchers.kubernetes import KubernetesLauncher, KubernetesSettings  # noqa: PLC0415
+
+    return KubernetesLauncher(
+        KubernetesSettings(
+            namespace=settings.kubernetes_namespace,
+            image=str(settings.kubernetes_image),
+            gateway=settings.gateway,
+            kubeconfig=None if settings.kubernetes_config is None else str(settings.kubernetes_config),
+            service_account=settings.kubernetes_service_account,
+            image_pull_secrets=settings.kubernetes_pull_secrets,
+            node_selector=settings.kubernetes_node_selector,
+            tolerations=settings.kubernetes_tolerations,
             lease=settings.platform_lease,
             environment=settings.worker_environment,
         )

@@ -29,10 +29,11 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Further names in the Host header to answer to, separated by commas."
     )
-    launcher: Literal["local", "container", "code_engine", "aws_batch"] = Field(
+    launcher: Literal["local", "container", "code_engine", "kubernetes", "aws_batch"] = Field(
         default="local",
         description="Where containers run: `local`, processes of this machine; `container`, containers of Docker or "
-        "Podman; `code_engine`, job runs of IBM Cloud Code Engine; `aws_batch`, multi-node jobs of AWS Batch.",
+        "Podman; `code_engine`, job runs of IBM Cloud Code Engine; `kubernetes`, Jobs of a namespace; `aws_batch`, "
+        "multi-node jobs of AWS Batch.",
     )
     gateway: str = Field(
         default="main",
@@ -86,6 +87,23 @@ class Settings(BaseSettings):
     )
     aws_batch_endpoint: str | None = Field(
         default=None, pattern=r"^https?://[^/?#]+/?$", description="AWS Batch: URL of the API, where it is not AWS's."
+    )
+    kubernetes_namespace: str = Field(default="flaregate", description="Kubernetes: where Jobs are made.")
+    kubernetes_image: str | None = Field(default=None, description="Kubernetes: the worker's image.")
+    kubernetes_config: Path | None = Field(
+        default=None, description="Kubernetes: a kubeconfig file; without it the gateway's own service account."
+    )
+    kubernetes_service_account: str | None = Field(
+        default=None, description="Kubernetes: of the workers' pods; its token is not mounted."
+    )
+    kubernetes_pull_secrets: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Kubernetes: secrets for the image's registry, separated by commas."
+    )
+    kubernetes_node_selector: dict[str, str] = Field(
+        default={}, description='Kubernetes: labels of the nodes for workers; JSON: `{"pool": "batch"}`.'
+    )
+    kubernetes_tolerations: tuple[dict[str, Any], ...] = Field(
+        default=(), description="Kubernetes: tolerations of the workers' pods; JSON."
     )
     store: Literal["folder", "s3"] = Field(
         default="folder", description="Where objects are kept: `folder`, in the home folder; `s3`, in a bucket."
@@ -220,7 +238,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return self
 
-    @field_validator("reference_hosts", "allowed_hosts", "container_connect", mode="before")
+    @field_validator("reference_hosts", "allowed_hosts", "container_connect", "kubernetes_pull_secrets", mode="before")
     @classmethod
     def _split(cls, given: Any) -> Any:
         return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
@@ -247,6 +265,7 @@ class Settings(BaseSettings):
             "container": ("container_image",),
             "code_engine": ("code_engine_project",),
             "aws_batch": ("aws_batch_queue",),
+            "kubernetes": ("kubernetes_image",),
         }
         for name in needed.get(self.launcher, ()):
             if not getattr(self, name):

@@ -18,7 +18,7 @@ RANGE_BYTES = 32 * 1024 * 1024
 _BLOBS_AT_ONCE = 4
 _RANGES_AT_ONCE = 4
 _CHUNK = 256 * 1024
-_SERVER_FAULT, _FORBIDDEN, _NOT_FOUND = 500, 403, 404
+_SERVER_FAULT, _FORBIDDEN, _NOT_FOUND, _NOT_SO_LONG = 500, 403, 404, 416
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 _RENEWALS = 3
 """Times that requests which are refused are asked for anew, for one range."""
@@ -79,9 +79,23 @@ class _Fetch:
         self._renewing = asyncio.Lock()
 
     async def run(self) -> None:
+        """Twice where the sum is another: only then is it the store's fault. Raises StageInFailed."""
+        for last in (False, True):
+            try:
+                found = await self._once()
+            except OSError as exc:
+                raise StageInFailed(f"{self._sha256} cannot be written here: {exc}") from exc
+            if found == self._sha256:
+                return
+            if last:
+                message = f"{self._sha256}: what the store holds has the sum {found}"
+                raise StageInFailed(message, (self._sha256,))
+
+    async def _once(self) -> str:
+        """Gives the sum of what has arrived."""
         size = self._reads.sizes.get(self._sha256)
         starts = range(0, size or 1, RANGE_BYTES)
-        await asyncio.to_thread(self._path.touch)
+        await asyncio.to_thread(self._path.write_bytes, b"")
         places, total = asyncio.Semaphore(_RANGES_AT_ONCE), hashlib.sha256()
 
         async def part(start: int) -> None:
@@ -100,9 +114,7 @@ class _Fetch:
             for one in parts:
                 one.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
-        if f"sha256:{total.hexdigest()}" != self._sha256:
-            message = f"{self._sha256}: what the store holds has the sum sha256:{total.hexdigest()}"
-            raise StageInFailed(message, (self._sha256,))
+        return f"sha256:{total.hexdigest()}"
 
     async def _range(self, start: int, stop: int | None, *, whole: bool) -> None:
         """The bytes from `start` up to `stop`, gone on with where they broke off."""
@@ -124,11 +136,14 @@ class _Fetch:
                         renewals += 1
                         await self._renew(request)
                         raise GatewayAway("the request was too old")
-                    if at and response.status_code == httpx.codes.OK:
-                        at = start  # the store has no ranges
+                    skip = at if response.status_code == httpx.codes.OK else 0  # the store has no ranges
                     async for chunk in response.aiter_bytes(_CHUNK):
-                        await asyncio.to_thread(_write, self._path, at, chunk)
-                        at += len(chunk)
+                        wanted = chunk[skip:] if stop is None else chunk[skip : skip + stop - at]
+                        skip = max(0, skip - len(chunk))
+                        await asyncio.to_thread(_write, self._path, at, wanted)
+                        at += len(wanted)
+                        if stop is not None and at >= stop:
+                            break
                 finally:
                     await response.aclose()
             except httpx.TransportError as exc:
@@ -144,7 +159,7 @@ class _Fetch:
             raise GatewayAway(f"the store answers {status}")
         if response.is_success or (status == _FORBIDDEN and renewals < _RENEWALS):
             return
-        damaged = (self._sha256,) if status == _NOT_FOUND else ()
+        damaged = (self._sha256,) if status in (_NOT_FOUND, _NOT_SO_LONG) else ()
         raise StageInFailed(f"{self._sha256}: the store answers {status}", damaged)
 
     async def _renew(self, old: Transfer) -> None:

@@ -252,10 +252,11 @@ class KubernetesLauncher:
             async for pod in self._api.list(Pod, labels=self._labels()):
                 attempt, seen = sighting_of(pod)
                 found[attempt][seen.index] = seen
-            missing = any(self._known[attempt] - found[attempt].keys() for attempt in tuple(self._known))
-            if missing:
+            for attempt, run in found.items():
+                self._known[attempt] |= run.keys()
+            if any(known - found.get(attempt, {}).keys() for attempt, known in self._known.items()):
                 await self._add_jobs(found)
-        self._known = defaultdict(set, {attempt: set(run) for attempt, run in found.items()})
+                self._known = defaultdict(set, {attempt: set(run) for attempt, run in found.items()})
         return {attempt: [run[index] for index in sorted(run)] for attempt, run in found.items()}
 
     async def _add_jobs(self, found: defaultdict[str, dict[int, InstanceSighting]]) -> None:

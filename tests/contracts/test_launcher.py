@@ -8,9 +8,16 @@ import warnings
 import pytest
 
 from gateway.launchers.conformance import HEAD_ENDS, SLEEPS, LauncherConformance, gone, order, running
-from tests.contracts.launchers import AwsBatchPlatform, CodeEnginePlatform, ContainerPlatform, LocalPlatform
+from tests.contracts.launchers import (
+    AwsBatchPlatform,
+    CodeEnginePlatform,
+    ContainerPlatform,
+    KubernetesPlatform,
+    LocalPlatform,
+)
 from tests.servers.aws_batch import aws_batch
 from tests.servers.code_engine import code_engine
+from tests.servers.kubernetes import kubernetes
 from tests.servers.podman import BARE, Podman
 
 
@@ -52,6 +59,16 @@ class TestCodeEngine(LauncherConformance):
     def platform(self, tmp_path):
         with code_engine(tmp_path / "instances") as simulator:
             yield CodeEnginePlatform(simulator)
+
+
+class TestKubernetes(LauncherConformance):
+    @pytest.fixture
+    async def platform(self, tmp_path):
+        with kubernetes(tmp_path) as api:
+            platform = KubernetesPlatform(api)
+            yield platform
+            for launcher in platform.made:
+                await launcher.close()
 
 
 @pytest.fixture(scope="module")

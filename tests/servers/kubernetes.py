@@ -12,6 +12,7 @@ import re
 import secrets
 import signal
 import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ _PATH = re.compile(
     r"/(?:api|apis/batch)/v1/namespaces/(?P<namespace>[^/]+)/(?P<kind>pods|jobs)(?:/(?P<name>[^/]+))?(?P<status>/status)?"
 )
 KINDS = {"pods": ("v1", "Pod"), "jobs": ("batch/v1", "Job")}
+WORKER = [sys.executable, "-m", "worker_image"]
+"""What the image runs."""
 INHERITED = ("PATH", "HOME", "PYTHONPATH", "VIRTUAL_ENV")
 
 
@@ -171,7 +174,7 @@ class Processes:
         environment |= {one.name: one.value for one in container.env or ()} | {"TMPDIR": str(self.folder)}
         with (self.folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
-                container.command,
+                container.command or WORKER,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -224,6 +227,7 @@ class Node:
         self._running = {}
         self._asked = {}
         self._started = {}
+        self._broken = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
@@ -235,11 +239,18 @@ class Node:
             _kill(process, signal.SIGKILL)
             process.wait()
         self._api.close()
+        if self._broken is not None:
+            raise self._broken
 
     def _work(self):
         while not self._ending.wait(0.05):
-            with contextlib.suppress(ApiError):
+            try:
                 self._step()
+            except ApiError:
+                continue  # something has gone meanwhile
+            except Exception as error:  # noqa: BLE001 - told at the end
+                self._broken = error
+                return
 
     def _step(self):
         jobs = {one.metadata.uid: one for one in self._api.list(Job)}

@@ -34,7 +34,7 @@ class Files:
     """A store that has ranges, cuts answers off, and takes requests for some time only."""
 
     def __init__(self):
-        self.data, self.cuts, self.asked, self.era = {}, {}, [], 0
+        self.data, self.once, self.cuts, self.asked, self.era = {}, {}, {}, [], 0
         self.ranges, self.lock = True, threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self.server.daemon_threads, self.server.files = True, self
@@ -72,9 +72,12 @@ class _Handler(BaseHTTPRequestHandler):
         if query != f"era={files.era}" or sha256 not in files.data:
             self.send_error(403 if query != f"era={files.era}" else 404)
             return
-        data = files.data[sha256]
+        data = files.once.pop(sha256, None) or files.data[sha256]
         if part and files.ranges:
             first, _, last = part.removeprefix("bytes=").partition("-")
+            if int(first) >= len(data):
+                self.send_error(416)
+                return
             data = data[int(first) : int(last) + 1 if last else None]
         self.send_response(206 if part and files.ranges else 200)
         self.send_header("Content-Length", str(len(data)))
@@ -120,9 +123,9 @@ async def test_a_large_one_comes_in_ranges_and_goes_on_where_it_broke_off(files,
     assert any(start % MIB for start in starts)
 
 
-async def test_a_store_without_ranges_begins_again(files, tmp_path):
-    data = b"y" * (2 * MIB)
-    files.ranges, files.cuts[named(data)] = False, [MIB]
+async def test_a_store_without_ranges_begins_again(files, tmp_path, small_ranges):
+    data = bytes(range(249)) * (3 * MIB // 249)
+    files.ranges, files.cuts[named(data)] = False, [MIB // 2]
     assert await fetched(files.reads(data), tmp_path) == {named(data): data}
 
 
@@ -140,6 +143,9 @@ async def test_damaged_and_missing_blobs_are_named(files, tmp_path):
     with pytest.raises(StageInFailed, match="has the sum") as damaged:
         await fetched(reads, tmp_path)
     assert damaged.value.damaged == (named(data),)
+    files.once[named(data)] = b"otherwise"
+    files.data[named(data)] = data
+    assert await fetched(reads, tmp_path) == {named(data): data}, "a bad answer alone is no damage"
     del files.data[named(data)]
     with pytest.raises(StageInFailed, match="404") as damaged:
         await fetched(reads, tmp_path)
@@ -152,6 +158,15 @@ async def test_damaged_and_missing_blobs_are_named(files, tmp_path):
     with pytest.raises(StageInFailed, match="403") as refused:
         await fetched(Reads(reads.requests, reads.sizes, never), tmp_path)
     assert refused.value.damaged == ()
+
+
+async def test_an_object_that_was_cut_off_is_damaged(files, tmp_path, small_ranges):
+    data = b"w" * (3 * MIB)
+    reads = files.reads(data)
+    files.data[named(data)] = data[: MIB // 2]
+    with pytest.raises(StageInFailed) as damaged:
+        await fetched(reads, tmp_path, 1.0)
+    assert damaged.value.damaged == (named(data),)
 
 
 def test_a_damaged_input_is_told_by_its_name():

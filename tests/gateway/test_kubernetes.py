@@ -1,0 +1,172 @@
+"""The Kubernetes launcher: what its pods are, what the API's answers mean, how much it asks."""
+
+import asyncio
+
+import pytest
+from lightkube.resources.core_v1 import Pod
+from pydantic import ValidationError
+
+from gateway.launchers.base import CannotSee, LaunchFailed, LaunchRefused, Phase, Trouble
+from gateway.launchers.conformance import SLEEPS, gone, order, running, sighting
+from gateway.launchers.kubernetes import KubernetesLauncher, KubernetesSettings
+from gateway.launchers.kubernetes_pods import ATTEMPT, INDEX, sighting_of
+from gateway.settings import Settings
+from tests.contracts.launchers import KubernetesPlatform
+from tests.servers.kubernetes import kubernetes
+
+
+@pytest.fixture
+async def platform(tmp_path):
+    with kubernetes(tmp_path) as api:
+        platform = KubernetesPlatform(api)
+        yield platform
+        for launcher in platform.made:
+            await launcher.close()
+
+
+def another(platform, **changes):
+    given = {
+        "namespace": "flaregate",
+        "image": "image",
+        "gateway": "test",
+        "kubeconfig": str(platform.api.configuration),
+    }
+    launcher = KubernetesLauncher(KubernetesSettings(**given | changes))
+    platform.made.append(launcher)
+    return launcher
+
+
+async def test_a_pod_has_its_size_and_no_rights(platform):
+    launcher = another(
+        platform,
+        service_account="worker",
+        image_pull_secrets=("registry",),
+        node_selector={"pool": "batch"},
+        tolerations=({"key": "batch", "operator": "Exists"},),
+        command=("sleep", "600"),
+    )
+    cluster = platform.cluster.model_copy(update={"cpus": 1.5, "memory": 3_000_000_000, "gpus": 2})
+    asked = order(platform, cluster=cluster)
+    handle = await launcher.launch(asked)
+    jobs = platform.api.objects["jobs"]
+    head, worker = jobs[f"{handle.name}-0"], jobs[f"{handle.name}-1"]
+    assert worker["metadata"]["ownerReferences"][0]["uid"] == head["metadata"]["uid"]
+    assert (head["spec"]["backoffLimit"], head["spec"]["activeDeadlineSeconds"]) == (0, 600)
+    assert head["spec"]["ttlSecondsAfterFinished"] > 0
+    pod = head["spec"]["template"]["spec"]
+    assert (pod["restartPolicy"], pod["automountServiceAccountToken"]) == ("Never", False)
+    assert pod["serviceAccountName"] == "worker"
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert pod["nodeSelector"] == {"pool": "batch"}
+    assert pod["tolerations"][0]["key"] == "batch"
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"] == {"cpu": "1.5", "memory": "3000000000", "nvidia.com/gpu": "2"}
+    assert container["resources"]["requests"] == container["resources"]["limits"]
+    context = container["securityContext"]
+    assert (context["readOnlyRootFilesystem"], context["allowPrivilegeEscalation"]) == (True, False)
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    assert variables.keys() == {"FLAREGATE_URL", "FLAREGATE_ATTEMPT", "FLAREGATE_INDEX", "FLAREGATE_BOOTSTRAP", "HOME"}
+
+
+async def test_over_quota_is_not_now_and_what_is_wrong_is_never(platform):
+    launcher = platform.launcher(SLEEPS)
+    platform.api.quota = 1
+    with pytest.raises(LaunchFailed, match="quota"):
+        await launcher.launch(order(platform))
+    platform.api.quota = None
+    with pytest.raises(LaunchRefused, match="63"):
+        await launcher.launch(order(platform, f"job-{'x' * 60}-1"))
+    with pytest.raises(LaunchRefused, match="404"):
+        await another(platform, namespace="elsewhere").launch(order(platform))
+    with pytest.raises(LaunchRefused, match="FLAREGATE_KUBERNETES_CONFIG"):
+        KubernetesLauncher(KubernetesSettings("flaregate", "image", "test", kubeconfig="/nothing/there"))
+
+
+async def test_a_look_is_one_request_while_nothing_is_missing(platform):
+    launcher = platform.launcher(SLEEPS)
+    handle = await launcher.launch(order(platform, workers=2))
+    await running(platform, launcher, handle)
+    platform.api.requests.clear()
+    await launcher.observe([handle])
+    assert platform.api.requests == ["GET /api/v1/namespaces/flaregate/pods"]
+
+
+async def test_gateways_of_one_namespace_do_not_see_each_other(platform):
+    launcher, stranger = platform.launcher(SLEEPS), another(platform, gateway="other")
+    handle = await launcher.launch(order(platform))
+    await running(platform, launcher, handle)
+    assert list(await stranger.list()) == []
+    await stranger.stop(stranger.handle(handle.attempt), force=True)
+    assert not (await sighting(launcher, handle)).gone
+
+
+async def test_an_image_that_cannot_be_pulled_is_told(platform):
+    launcher = another(platform, image="missing/image", command=("true",))
+    handle = await launcher.launch(order(platform, workers=0))
+    async with asyncio.timeout(10):
+        while (seen := (await sighting(launcher, handle)).head).trouble is None:
+            await asyncio.sleep(0.05)
+    assert (seen.phase, seen.trouble, seen.story) == (Phase.PENDING, Trouble.IMAGE_PULL, "ErrImagePull no such image")
+    await launcher.stop(handle, force=True)
+    await gone(platform, launcher, handle)
+
+
+def pod(phase="Running", state=None, **status):
+    statuses = (
+        []
+        if state is None
+        else [{"name": "f", "image": "", "imageID": "", "ready": True, "restartCount": 0, "state": state}]
+    )
+    found = {
+        "metadata": {"labels": {ATTEMPT: "job-1", INDEX: "3"}},
+        "status": {"phase": phase, "containerStatuses": statuses} | status,
+    }
+    return Pod.from_dict(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "phase", "code", "trouble"),
+    [
+        (pod("Pending"), Phase.PENDING, None, None),
+        (pod("Running", {"running": {"startedAt": "2026-11-25T01:00:00Z"}}), Phase.RUNNING, None, None),
+        (pod("Failed", {"terminated": {"exitCode": 7, "reason": "Error"}}), Phase.ENDED, 7, None),
+        (
+            pod("Failed", {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
+            Phase.ENDED,
+            -9,
+            Trouble.OUT_OF_MEMORY,
+        ),
+        (pod("Failed", reason="Evicted", message="ephemeral local storage"), Phase.ENDED, None, Trouble.OUT_OF_DISK),
+        (pod("Pending", {"waiting": {"reason": "ImagePullBackOff"}}), Phase.PENDING, None, Trouble.IMAGE_PULL),
+    ],
+)
+def test_what_a_pod_says(given, phase, code, trouble):
+    attempt, seen = sighting_of(given)
+    assert (attempt, seen.index) == ("job-1", 3)
+    assert (seen.phase, seen.exit_code, seen.trouble) == (phase, code, trouble)
+
+
+async def test_a_server_that_breaks_is_not_believed(platform):
+    launcher = platform.launcher(SLEEPS)
+    handle = await launcher.launch(order(platform))
+    with platform.blind():
+        for look in (launcher.observe([handle]), launcher.list(), launcher.kept(), launcher.stop(handle)):
+            with pytest.raises(CannotSee):
+                await look
+    assert handle in await launcher.list()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"launcher": "kubernetes"}, "FLAREGATE_KUBERNETES_IMAGE"),
+        ({"launcher": "container"}, "FLAREGATE_CONTAINER_IMAGE"),
+        ({"launcher": "code_engine"}, "FLAREGATE_CODE_ENGINE_PROJECT"),
+        ({"launcher": "kubernetes", "kubernetes_image": "i", "spare": 5}, "FLAREGATE_SPARE"),
+    ],
+)
+def test_a_launcher_without_its_settings_is_refused(given, told, tmp_path):
+    with pytest.raises(ValidationError, match=told):
+        Settings(home=tmp_path, **given)
