@@ -16,6 +16,7 @@ from flaregate.versions import here
 from tests.conftest import gateway_on, until
 from tests.servers.code_engine import JOB, KEY, PROJECT, code_engine
 
+pytestmark = pytest.mark.platforms
 X, Y = load_digits(return_X_y=True)
 GRID = {"pca__n_components": [5, 15, 30], "logistic__C": [0.01, 0.1, 1.0, 10.0]}
 

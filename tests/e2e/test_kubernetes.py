@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from sklearn.datasets import load_iris
 
 import flaregate as fg
@@ -11,6 +12,7 @@ from tests.conftest import gateway_on, until
 from tests.e2e.test_code_engine import Patient
 from tests.servers.kubernetes import kubernetes
 
+pytestmark = pytest.mark.platforms
 X, Y = load_iris(return_X_y=True)
 
 
