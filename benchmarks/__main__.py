@@ -10,6 +10,7 @@ MODULES = {
     "cold_start": "cold_start",
     **dict.fromkeys(("w1", "w2", "w3", "w4", "w5", "w6"), "contests"),
     **dict.fromkeys(("events", "streams"), "events"),
+    "images": "images",
     "logs": "logs",
     "many_jobs": "many_jobs",
     "platforms": "platforms",

@@ -18,7 +18,7 @@ from benchmarks.harness import Claim
 ABOUT = (
     "Seconds since a job of one candidate was queued at a gateway that serves already, by phase and platform: local, a "
     "process; container, Podman with the worker's image, which is there already; code_engine, the simulator, whose "
-    "instances are processes. ray_ready: of a job that works until Ray is there. All with one vCPU and 2 GB or more."
+    "instances are processes. ray_ready: of a job that works until Ray is there. local has all CPUs, the others one."
 )
 TOKEN = secrets.token_hex(32)
 SIZES = {

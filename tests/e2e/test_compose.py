@@ -35,8 +35,9 @@ def test_compose_reads_it_and_services_wait_for_each_other(composed):
     waits = composed["services"]["gateway"]["depends_on"]
     assert {name: one["condition"] for name, one in waits.items()} == {
         "database": "service_healthy",
-        "bucket": "service_completed_successfully",
+        "s3": "service_started",
     }
+    assert composed["services"]["gateway"]["restart"] == "unless-stopped", "until the bucket is there"
     assert all("healthcheck" in composed["services"][name] for name in ("gateway", "database"))
 
 
