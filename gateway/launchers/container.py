@@ -281,6 +281,8 @@ def _ended(index: int, started: datetime | None, told: Mapping[str, Any]) -> Ins
     trouble = Trouble.OUT_OF_MEMORY if told.get("OOMKilled") else None
     ended = _time(told.get("FinishedAt"))
     signalled = _SIGNALLED - code if code > _SIGNALLED else code
+    if started and ended:
+        started = min(started, ended)  # Podman has the end by a coarser clock than the start
     return InstanceSighting(index, Phase.ENDED, started or ended, ended, signalled, trouble, told.get("Error") or "")
 
 
