@@ -17,6 +17,7 @@ MODULES = {
     "repeat": "repeat",
     "scale": "scale",
     "small": "small",
+    "staging": "staging",
     "submissions": "submissions",
 }
 
