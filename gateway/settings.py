@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     code_engine_url: str | None = Field(default=None, description="Code Engine: the API, where it is not the region's.")
     code_engine_iam_url: str | None = Field(default=None, description="Code Engine: IAM, where it is not IBM's.")
     code_engine_peer_tcp: bool = Field(
-        default=True, description="Code Engine: whether instances of a project reach each other; `flaregate doctor`."
+        default=True, description="Code Engine: whether instances of a project reach each other by TCP."
     )
     aws_batch_queue: str | None = Field(default=None, description="AWS Batch: the job queue, on EC2.")
     aws_batch_image: str | None = Field(

@@ -90,7 +90,7 @@ class CodeEngineSettings:
     url: str | None = None
     iam_url: str | None = None
     peer_tcp: bool = True
-    """Whether instances reach each other; `flaregate doctor --platform code_engine` finds out."""
+    """Whether instances of a project reach each other by TCP; where they do not, a job runs on its head alone."""
     lease: float = 600.0
     environment: Mapping[str, str] = field(default_factory=dict)
     """What the image has; its label says so."""
