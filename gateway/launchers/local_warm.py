@@ -107,7 +107,9 @@ class WarmHeads:
         return ended
 
     def _fitting(self, order: LaunchOrder) -> Iterator[str]:
-        kinds = (_kind(order), None) if may_stay(order) else (None,)
+        if not may_stay(order):  # its workers would not be let into the Ray of a head that was started before
+            return iter(())
+        kinds = (_kind(order), None)
         return (origin for origin, line in tuple(self._lines.items()) if line.kind in kinds)
 
     def _send(self, origin: str, order: LaunchOrder) -> None:

@@ -395,9 +395,9 @@ async def test_few_heads_wait_at_once(make, tmp_path):
     await launcher.close()
 
 
-async def test_a_spare_head_waits_for_the_first_job_whatever_its_kind_and_has_it_at_once(make, tmp_path):
+async def test_a_spare_head_waits_for_the_first_job_that_needs_no_workers_and_has_it_at_once(make, tmp_path):
     launcher = make(parks(busy=600))
-    for topology, asked in (("single", single("j-1")), ("cluster", order("j-2"))):
+    for asked in (single("j-1"), single("j-2", tenant="other")):
         launcher.spare("http://127.0.0.1", 60)
         (origin,) = launcher._warm.untaken()
         run = Run(tmp_path / "home" / "runs" / origin)
@@ -405,8 +405,11 @@ async def test_a_spare_head_waits_for_the_first_job_whatever_its_kind_and_has_it
             while not run.parked.exists():
                 await asyncio.sleep(0.02)
         assert list(await launcher.list()) == []
+        cluster = await launcher.launch(order(f"c-{asked.attempt}"))
+        assert pids(tmp_path, cluster.attempt) != pids(tmp_path, origin), "workers would not be let into its Ray"
+        await launcher.stop(cluster, force=True)
         handle = await launcher.launch(asked)
-        assert pids(tmp_path, asked.attempt) == pids(tmp_path, origin), topology
+        assert pids(tmp_path, asked.attempt) == pids(tmp_path, origin)
         assert launcher._warm.untaken() == []
         async with asyncio.timeout(5):
             while not output(tmp_path, origin):
