@@ -14,10 +14,10 @@ from copyreg import dispatch_table
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from flaregate.code_files import digest_of_data, digest_of_module
 from flaregate.imports import import_path
-from flaregate.local_modules import globals_of, imports_of, local_files
+from flaregate.local_modules import globals_of, imports_of, reach
 from flaregate.origin import is_local, is_ours, release_of
-from flaregate_wire.digests import digest_bytes
 
 _PROTOCOL = 4
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented)})
@@ -50,7 +50,9 @@ class Look:
 
     digest: str
     only_here: tuple[str, ...]
-    """Local modules that it imports by name when it runs: they neither travel nor are installed elsewhere."""
+    """Local modules that it imports by name when it runs; they go with the job as files."""
+    others: frozenset[str]
+    """The top names of all else that it imports."""
 
 
 def code_digest(obj: Any) -> str:
@@ -60,21 +62,21 @@ def code_digest(obj: Any) -> str:
 
 def look(obj: Any) -> Look:
     """The digest of an object, and the modules that tie it to this machine. Raises Opaque."""
-    walk = _Walk({}, set())
+    walk = _Walk({}, set(), set())
     try:
         walk.see(obj)
     except Opaque:
         raise
     except Exception as error:  # the user's own __reduce__ and properties are run, and may raise anything
         raise Opaque(f"{type(obj).__name__}: {type(error).__name__}: {error}") from error
-    return Look(walk.digest(), tuple(sorted(walk.only_here)))
+    return Look(walk.digest(), tuple(sorted(walk.only_here)), frozenset(walk.others))
 
 
 class _Walk:
     """One way through an object. What was met before is named by its place, so that cycles end."""
 
-    def __init__(self, places: dict[int, tuple[int, Any]], only_here: set[str]) -> None:
-        self.only_here = only_here
+    def __init__(self, places: dict[int, tuple[int, Any]], only_here: set[str], others: set[str]) -> None:
+        self.only_here, self.others = only_here, others
         self._places = places  # the objects too: an id is an object's own only while it lives
         self._sum = hashlib.sha256()
 
@@ -129,7 +131,8 @@ class _Walk:
         """The elements of a set, by their digests: each sees only what was met before the set."""
         found = []
         for item in items:
-            walk = _Walk(self._places if type(item) in _ATOMS else dict(self._places), self.only_here)
+            places = self._places if type(item) in _ATOMS else dict(self._places)
+            walk = _Walk(places, self.only_here, self.others)
             walk.see(item)
             found.append(walk.digest())
         self.say("set", *sorted(found))
@@ -171,15 +174,19 @@ class _Walk:
             self._imported(module.__name__)
 
     def _imported(self, module: str) -> None:
-        """A module that code finds by its name when it runs."""
+        """A module that code finds by its name when it runs: its files, those it imports, and the data beside them."""
         self.say("module", module)
-        files = local_files(module)
-        self.only_here.update(files)
-        for name, file in sorted(files.items()):
-            self.say(name, digest_bytes(file.read_bytes()))
-        release = None if files else release_of(module)
-        self.say(release or "no release")
-        if not (files or release or is_ours(module)):  # made by a program, or of no distribution
+        found = reach(module)
+        self.only_here.update(found.files)
+        self.others.update(found.others)
+        for name, file in sorted(found.files.items()):
+            self.say(name, digest_of_module(file))
+        for top in sorted({name.partition(".")[0] for name in found.files}):
+            self.say(digest_of_data(top))
+        releases = {name: release_of(name) for name in found.others}
+        self.say(*sorted(release or "no release" for release in releases.values()))
+        known = found.files or releases.get(module.partition(".")[0]) or is_ours(module)
+        if not known and module in sys.modules:  # made by a program
             self.only_here.add(module)
 
     def _class(self, kind: type) -> None:

@@ -1,14 +1,21 @@
-"""The files of the user's own modules, and which of them a module needs. Nothing is imported."""
+"""The files of the user's own modules: which ones a module needs, and digests of what they do. Nothing is imported."""
 
+import ast
+import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.machinery import all_suffixes
 from pathlib import Path
 
-from flaregate.ignoring import files_below
+from flaregate.ignoring import RULES, files_below
 from flaregate.local_modules import spec_of
 from flaregate.origin import is_local_file
+from flaregate_wire.digests import digest_bytes
 
 _CODE = tuple(all_suffixes())
+_ABOUT = ("readme", "license", "licence", "copying", "changelog", "changes", "contributing", *RULES)
+"""Beginnings of the names of files that no code reads."""
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def package_files(top: str) -> dict[str, Path]:
@@ -51,3 +58,38 @@ def needed(files: Mapping[str, Path]) -> dict[str, Path]:
         for place, file in package_files(top).items():
             found.setdefault(place, file)
     return dict(sorted(found.items()))
+
+
+def digest_of_module(file: Path) -> str:
+    """`sha256:…` of what a module does: of Python's source without comments, layout and docstrings."""
+    status = file.stat()
+    return _module(file, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _module(file: Path, _modified: int, _size: int) -> str:
+    data = file.read_bytes()
+    if file.suffix == ".py":
+        tree = ast.parse(data)
+        for node in ast.walk(tree):
+            if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+                del node.body[0]
+        data = ast.dump(tree).encode("utf-8", "surrogatepass")
+    return digest_bytes(data)
+
+
+def digest_of_data(top: str) -> str:
+    """`sha256:…` of the files of a package that are no modules, and that its code may read."""
+    total = hashlib.sha256()
+    for place, file in sorted(package_files(top).items()):
+        if not file.name.endswith(_CODE) and not file.name.lower().startswith(_ABOUT):
+            status = file.stat()
+            content = _content(file, status.st_mtime_ns, status.st_size)
+            total.update(f"{place}\0{content}\0".encode("utf-8", "surrogateescape"))
+    return f"sha256:{total.hexdigest()}"
+
+
+@lru_cache(maxsize=4096)
+def _content(file: Path, _modified: int, _size: int) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

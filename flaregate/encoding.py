@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from flaregate.code_digest import Opaque, look
+from flaregate.code_digest import Look, Opaque, look
 from flaregate.errors import Refused
 from flaregate.imports import import_path, resolve
 from flaregate.origin import release_of
-from flaregate.payload import CannotPack, encode_payload, unpack
+from flaregate.payload import CannotPack, unpack
 from flaregate.signatures import estimator_signature, function_signature
-from flaregate.values import Blobs, Stage, decode_value, encode_object, encode_value
+from flaregate.values import Blobs, Stage, decode_value, encode_object, encode_value, payload_of_code
 from flaregate_wire.definitions import Code, EstimatorNode, FunctionNode
 from flaregate_wire.values import tag_of
 
@@ -60,13 +60,23 @@ def encode_node(name: str, obj: Any, stage: Stage) -> EstimatorNode | FunctionNo
 
 
 def _source(obj: Any, stage: Stage) -> dict[str, Any]:
-    source = _declared(obj, stage) or {"payload": stage(encode_payload(obj))}
-    try:
-        seen = look(obj)
-    except Opaque:
+    declared = _declared(obj, stage)
+    if declared is None:
+        item, seen = payload_of_code(obj)
+        source: dict[str, Any] = {"payload": stage(item)}
+    else:
+        source, seen = declared, _seen(obj)
+    if seen is None:
         return {**source, "code": _releases(source)}
-    by_content = "payload" in source or seen.only_here
+    by_content = declared is None or seen.only_here
     return {**source, "code": seen.digest if by_content else _releases(source), "only_here": seen.only_here}
+
+
+def _seen(obj: Any) -> Look | None:
+    try:
+        return look(obj)
+    except Opaque:
+        return None
 
 
 def _declared(obj: Any, stage: Stage) -> dict[str, Any] | None:

@@ -107,11 +107,6 @@ def reach(*modules: str) -> Reach:
     return Reach(found, frozenset(others - {"__main__"}))
 
 
-def local_files(module: str) -> Mapping[str, Path]:
-    """By module, the files of a local module and of the local modules that it imports, however deep."""
-    return reach(module).files
-
-
 def _with_parents(module: str) -> list[str]:
     parts = module.split(".")
     return [".".join(parts[: place + 1]) for place in range(len(parts))]

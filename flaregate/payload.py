@@ -59,6 +59,8 @@ class Staged:
     """Of something large, which is sent in parts."""
     library: str | None = None
     """The distribution without which nobody can decode it, beside what every worker has."""
+    modules: tuple[str, ...] = ()
+    """The user's own modules that its code imports when it runs."""
 
     def read(self) -> bytes:
         """All bytes in one piece."""

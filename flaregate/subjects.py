@@ -3,9 +3,11 @@
 import io
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from flaregate.code_digest import Opaque, look
 from flaregate.encoding import is_estimator
 from flaregate.errors import AmbiguousBest, NoArtifact, Refused
 from flaregate.fitted_file import MEDIA_TYPE, FittedNode, write
@@ -37,8 +39,9 @@ def encoded(subject: Any, action: str, method: str | None = None) -> Encoded:
         source = subject.on_wire(MEDIA_TYPE) if isinstance(subject, Ref) else Artifact(artifact=subject.address)
         return _of_model(source), {}
     if is_estimator(subject) and (action in APPLIES or action == Action.MAP):
-        item = _stage_fitted(subject, action if action in APPLIES else method)
-        return _of_model(Blob(blob=item.sha256, media_type=item.media_type, size=item.size)), {item.sha256: item}
+        item, code = _stage_fitted(subject, action if action in APPLIES else method)
+        source = Blob(blob=item.sha256, media_type=item.media_type, size=item.size)
+        return _of_model(source, code), {item.sha256: item}
     if callable(subject) and not isinstance(subject, type) and action in (Action.MAP, Action.SWEEP):
         pipe = Pipeline(_name(subject))
         pipe.node(_name(subject), subject)
@@ -61,11 +64,12 @@ def fitted_of(artifacts: Sequence[ArtifactView], job_id: str) -> Ref:
     )
 
 
-def _of_model(source: Blob | Artifact) -> PipelineDefinition:
-    return PipelineDefinition(name=MODEL, nodes=(ModelNode(name=MODEL, kind="model", source=source),))
+def _of_model(source: Blob | Artifact, code: str | None = None) -> PipelineDefinition:
+    return PipelineDefinition(name=MODEL, nodes=(ModelNode(name=MODEL, kind="model", source=source, code=code),))
 
 
-def _stage_fitted(model: Any, method: str | None) -> Staged:
+def _stage_fitted(model: Any, method: str | None) -> tuple[Staged, str | None]:
+    """Its file, and what its code does where its bytes do not say that: they name modules."""
     name = type(model).__name__
     if not _is_fitted(model):
         raise Refused(f"this {name} is not fitted; fit it, or submit it in a pipeline with action='fit'")
@@ -74,7 +78,12 @@ def _stage_fitted(model: Any, method: str | None) -> Staged:
     nodes = model.nodes if _is_fitted_pipeline(model) else [FittedNode(MODEL, "estimator", (), model)]
     file = io.BytesIO()
     write(file, nodes)
-    return staged(MEDIA_TYPE, file.getvalue())
+    item = staged(MEDIA_TYPE, file.getvalue())
+    try:
+        seen = look(model)
+    except Opaque:
+        return item, None
+    return replace(item, modules=seen.only_here), seen.digest if seen.only_here else None
 
 
 def _is_fitted_pipeline(model: Any) -> bool:

@@ -17,6 +17,7 @@ from flaregate.fitted_file import MEDIA_TYPE
 from flaregate.folds import resolve_cv, resolve_scoring
 from flaregate.inputs import encode_inputs, encode_objects
 from flaregate.options import JobOptions
+from flaregate.origin import pinned
 from flaregate.payload import CLOUDPICKLE, Staged
 from flaregate.requirements import Lock
 from flaregate.values import Stage, encode_value
@@ -66,6 +67,12 @@ def prepare(subject: Any, options: JobOptions) -> Submission:
         subject: A Pipeline; or a function or something fitted, as flaregate.subjects.encoded says.
         options: All else.
     """
+    lock = options.requirements
+    with pinned(lock.pins() if isinstance(lock, Lock) else None):
+        return _prepared(subject, options)
+
+
+def _prepared(subject: Any, options: JobOptions) -> Submission:
     pipeline, blobs = subjects.encoded(subject, options.acts, options.method)
 
     def stage(item: Staged) -> str:
@@ -97,7 +104,7 @@ def prepare(subject: Any, options: JobOptions) -> Submission:
         "environment": _environment(blobs),
     }
     body |= {"requirements": _requirements(options.requirements, stage)}
-    definition = _with_code(checked(body), stage)
+    definition = _with_code(checked(body), blobs)
     return Submission(definition, {sha: blobs[sha] for sha in definition.blobs() if sha in blobs}, chosen.own or {})
 
 
@@ -111,12 +118,13 @@ def _requirements(given: Any, stage: Stage) -> dict[str, Any] | None:
     return {"blob": item.sha256, "media_type": item.media_type, "size": item.size, "packages": given.packages}
 
 
-def _with_code(definition: JobDefinition, stage: Stage) -> JobDefinition:
+def _with_code(definition: JobDefinition, blobs: dict[str, Staged]) -> JobDefinition:
     """With the archive of the modules that only this machine has, where its code imports any."""
-    packed = archive(sorted(_only_here(definition.model_dump(mode="json"))))
+    modules = _only_here(definition.model_dump(mode="json"))
+    packed = archive(modules.union(*(blobs[sha].modules for sha in definition.blobs() if sha in blobs)))
     if packed is None:
         return definition
-    stage(packed)
+    blobs[packed.sha256] = packed
     blob = Blob(blob=packed.sha256, media_type=packed.media_type, size=packed.size)
     return definition.model_copy(update={"code": blob})
 

@@ -4,11 +4,12 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import JsonValue
 
-from flaregate.code_digest import Opaque, code_digest
+from flaregate.code_digest import Look, Opaque, look
 from flaregate.imports import import_path, resolve
 from flaregate.payload import Staged, decode_array, encode_array, encode_payload, unpack
 from flaregate_wire.values import payload_of, tag_of
@@ -42,11 +43,19 @@ def encode_value(obj: Any, stage: Stage) -> JsonValue:
 
 def _encode_opaque(obj: Any, stage: Stage) -> JsonValue:
     """A payload with the digest of what it does; without one where that cannot be seen, and it counts by its bytes."""
-    blob = stage(encode_payload(obj))
+    item, seen = payload_of_code(obj)
+    blob = stage(item)
+    return {"$payload": blob if seen is None else [blob, seen.digest]}
+
+
+def payload_of_code(obj: Any) -> tuple[Staged, Look | None]:
+    """A payload with what its code needs, and what was seen of that; None where nothing can be seen."""
+    item = encode_payload(obj)
     try:
-        return {"$payload": [blob, code_digest(obj)]}
+        seen = look(obj)
     except Opaque:
-        return {"$payload": blob}
+        return item, None
+    return replace(item, modules=seen.only_here, library="ray" if "ray" in seen.others else None), seen
 
 
 def _encode_dict(obj: dict[Any, Any], stage: Stage) -> JsonValue:

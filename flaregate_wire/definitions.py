@@ -120,6 +120,7 @@ class ModelNode(UserModel):
     name: Name
     kind: Literal["model"]
     source: "Blob | Artifact"
+    code: str | None = Field(default=None, description="What the modules do that its code imports when it runs.")
 
 
 class JoinNode(UserModel):
@@ -140,10 +141,18 @@ class Blob(UserModel):
     shape: tuple[int, ...] | None = None
 
 
+Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*==\S+$", max_length=200)]
+"""`name==version`, the name as PEP 503 compares names."""
+
+
 class Requirements(Blob):
     """A staged lock file: a line for each package, `name==version` and the sums of its files. It names no index."""
 
-    packages: tuple[str, ...] = Field(description="What it locks, `name==version` each.")
+    packages: tuple[Package, ...] = Field(description="What it locks, `name==version` each.")
+
+    def versions(self) -> dict[str, str]:
+        """By name, the version of each package."""
+        return {name: version for name, _, version in (package.partition("==") for package in self.packages)}
 
 
 class Artifact(UserModel):

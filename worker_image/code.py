@@ -7,12 +7,15 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import stat
 import sys
 import zipfile
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 _UV = (sys.executable, "-m", "uv", "pip", "install")
@@ -95,33 +98,55 @@ def _unpack(packed: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> No
 
 async def installed(lock: Path, packages: Path, tell: Callable[[bytes], None]) -> Path:
     """The folder with the packages of a lock file; they are installed unless they are there. Raises CodeRefused."""
-    text = await asyncio.to_thread(lock.read_bytes)
+    text = await asyncio.to_thread(lock.read_text, encoding="utf-8")
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    target = packages / f"{hashlib.sha256(text).hexdigest()}-{python}"
+    target = packages / f"{hashlib.sha256(text.encode()).hexdigest()}-{python}"
     await asyncio.to_thread(packages.mkdir, parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("a") as file:
         await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)  # of several containers on a node one installs
         if not target.is_dir():
-            await _install(lock, target, tell)
+            await _install(text, target, tell)
     return target
 
 
-async def _install(lock: Path, target: Path, tell: Callable[[bytes], None]) -> None:
-    draft = target.with_suffix(".draft")
+async def _install(lock: str, target: Path, tell: Callable[[bytes], None]) -> None:
+    draft, wanted = target.with_suffix(".draft"), target.with_suffix(".txt")
     shutil.rmtree(draft, ignore_errors=True)
+    wanted.write_text(_beside_ours(lock, tell))
     tell(b"installing the packages of the job's requirements\n")
     process = await asyncio.create_subprocess_exec(
         *_UV,
-        *("--require-hashes", "--no-deps", "--quiet", "--link-mode=copy", "--target", str(draft), "-r", str(lock)),
+        *("--require-hashes", "--no-deps", "--no-progress", "--link-mode=copy"),
+        *("--target", str(draft), "-r", str(wanted)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await process.communicate()
-    if process.returncode:
+    assert process.stdout is not None  # noqa: S101 - it was started with a pipe
+    last: deque[str] = deque(maxlen=_LINES)
+    async for line in process.stdout:
+        tell(line)
+        last.append(line.decode(errors="replace").rstrip())
+    if await process.wait():
         shutil.rmtree(draft, ignore_errors=True)
-        last = output.decode(errors="replace").strip().splitlines()[-_LINES:]
         raise CodeRefused("the packages of the job's requirements cannot be installed:\n" + "\n".join(last))
     draft.mkdir(exist_ok=True)  # an empty lock
     draft.replace(target)
+    wanted.unlink()
     tell(b"packages installed\n")
+
+
+def _beside_ours(lock: str, tell: Callable[[bytes], None]) -> str:
+    """The lock without what this image has: its own packages rely on the versions that are there."""
+    kept = []
+    for block in re.split(r"(?<!\\)\n", lock):
+        name, _, rest = block.partition("==")
+        try:
+            found = metadata.version(name) if name else None
+        except metadata.PackageNotFoundError:
+            found = None
+        if found is None:
+            kept.append(block)
+        elif found != re.split(r"[\s;\\]", rest)[0]:
+            tell(f"{name} stays {found}, as the workers have it\n".encode())
+    return "\n".join(kept) + "\n"

@@ -22,6 +22,8 @@ _OWN = (
 )
 _INDICES = ("JOB_INDEX", "AWS_BATCH_JOB_NODE_INDEX")
 """Where Code Engine and AWS Batch say which container this is."""
+_KEPT_BACK = ("RAY_", "UV_", "PIP_")
+"""Beginnings of what is not for user code; addresses of indexes may hold passwords."""
 _LOOPBACK_NET = int(IPv4Address("127.1.0.0"))
 _LOOPBACK_SIZE = int(IPv4Address("127.255.255.0")) - _LOOPBACK_NET
 
@@ -36,7 +38,7 @@ class Settings:
     bootstrap: str = field(repr=False)
     node_ip: str
     child_environment: Mapping[str, str] = field(repr=False)
-    """The environment without this module's own variables and without anybody's Ray."""
+    """The environment without this module's own variables, anybody's Ray, and how packages are got."""
     park: Path | None = None
     """The file by which this container says that it waits for another job, where its launcher has one."""
     packages: Path | None = None
@@ -63,7 +65,7 @@ class Settings:
             park=Path(own["FLAREGATE_PARK"]) if "FLAREGATE_PARK" in own else None,
             packages=Path(own["FLAREGATE_PACKAGES"]) if "FLAREGATE_PACKAGES" in own else None,
             spare=float(own["FLAREGATE_SPARE"]) if "FLAREGATE_SPARE" in own else None,
-            child_environment={name: value for name, value in environ.items() if not name.startswith("RAY_")},
+            child_environment={name: value for name, value in environ.items() if not name.startswith(_KEPT_BACK)},
         )
 
 

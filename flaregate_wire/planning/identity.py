@@ -37,7 +37,7 @@ def node_identity(node: Node) -> dict[str, JsonValue]:
     if isinstance(node, JoinNode):
         return {"kind": node.kind, "combine": None if node.combine is None else code_identity(node.combine)}
     if isinstance(node, ModelNode):
-        return node.model_dump(mode="json", include={"kind", "source"})
+        return node.model_dump(mode="json", include={"kind", "source", "code"} if node.code else {"kind", "source"})
     rest: dict[str, JsonValue] = node.model_dump(mode="json", exclude=set(_NOT_OF_A_NODE), exclude_defaults=True)
     if isinstance(node, EstimatorNode):
         cv = node.stack_cv

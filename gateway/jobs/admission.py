@@ -104,11 +104,19 @@ def _code(definition: JobDefinition) -> Iterator[tuple[str, Code]]:
     return ((name, code) for name, code in named if isinstance(code, Code))
 
 
-def check_environment(needed: Mapping[str, str], has: Mapping[str, str]) -> None:
-    """Raise EnvironmentMismatch with each difference between what the payloads need and what the workers have."""
+def check_environment(definition: JobDefinition, has: Mapping[str, str]) -> None:
+    """Raise EnvironmentMismatch with each difference between what a job needs and what its workers will have.
+
+    Its requirements add to what they have, and may not be other versions of that.
+    """
     wrong = []
-    for name, version in needed.items():
-        found = has.get(name)
+    brings = {} if definition.requirements is None else definition.requirements.versions()
+    for name, version in brings.items():
+        if name in has and has[name].partition("+")[0] != version.partition("+")[0]:
+            message = f"{name}: the requirements have {version}, the workers {has[name]}; leave it out"
+            wrong.append(Fault(pointer="/requirements", rule="requirements", message=message))
+    for name, version in definition.environment.items():
+        found = has.get(name, brings.get(name))
         if found is None or _series(name, version) != _series(name, found):
             message = f"{name}: the payloads need {version}, the workers have {found or 'none'}"
             wrong.append(Fault(pointer=f"/environment/{name}", rule="environment", message=message))
@@ -139,7 +147,6 @@ def admit(definition: JobDefinition, platform: Capabilities, tenant: str, now: d
         cluster=choose(definition.resources, counts, platform),
         timeout=definition.limits.timeout,
         retries=definition.limits.retries,
-        code=",".join(definition.own_blobs()),
         max_cost=definition.limits.max_cost,
         usage=priced(Usage(), platform.price),
         cache=definition.cache,

@@ -127,6 +127,7 @@ class Service:
     async def _accept(self, tenant: str, body: bytes, key: str | None) -> JobView:
         definition, job = await asyncio.to_thread(self._admitted, tenant, body)
         definition, needs = await self.staging.resolve(tenant, definition)
+        job = replace(job, code=",".join(definition.own_blobs()))
         definition_bytes = definition.model_dump_json(by_alias=True, exclude_none=True).encode()
 
         def answer(record: JobRecord) -> Answer:
@@ -142,7 +143,7 @@ class Service:
     def _admitted(self, tenant: str, body: bytes) -> tuple[JobDefinition, JobRecord]:
         """In a thread: a definition may be small and its graph large."""
         definition = admission.parse(body)
-        admission.check_environment(definition.environment, self._launcher.environment())
+        admission.check_environment(definition, self._launcher.environment())
         self.references.check(tenant, definition)
         job = admission.admit(definition, self._launcher.capabilities, tenant, self._now())
         return definition, replace(job, keep=self._policy.kept(tenant, definition.keep))
@@ -152,7 +153,7 @@ class Service:
 
         def work() -> tuple[JobDefinition, PlanView]:
             definition = admission.parse(body)
-            admission.check_environment(definition.environment, self._launcher.environment())
+            admission.check_environment(definition, self._launcher.environment())
             self.references.check(tenant, definition)
             return definition, admission.planned(definition, self._launcher.capabilities)
 

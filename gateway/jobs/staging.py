@@ -142,8 +142,29 @@ class Staging:
                 wrong.append(Fault(pointer=pointer, rule="artifact", message=left))
         if wrong:
             raise InvalidDefinition("; ".join(item.message for item in wrong), tuple(wrong))
-        definition = _staged(definition, {name: left.blob for name, left in found.items()}) if found else definition
+        if found:
+            definition = await self._with_code(definition)
+            definition = _staged(definition, {name: left.blob for name, left in found.items()})
         return definition, Needs(definition.blobs(), tuple(found.values()))
+
+    async def _with_code(self, definition: JobDefinition) -> JobDefinition:
+        """With the code and packages of the job that fitted the pipeline, where it brings none itself."""
+        (node, *_) = definition.pipeline.nodes
+        if not isinstance(node, ModelNode) or not isinstance(node.source, Artifact):
+            return definition
+        job = node.source.artifact.removeprefix("job:").partition("/")[0]
+        stored = await self._repository.definition(job)
+        if not stored:  # removed just now; what refers to its artifact is refused when it is written
+            return definition
+        origin = JobDefinition.model_validate_json(stored)
+        code = definition.code or origin.code
+        node = node.model_copy(update={"code": None if code is None else code.blob})
+        update = {
+            "pipeline": definition.pipeline.model_copy(update={"nodes": (node,)}),
+            "code": code,
+            "requirements": definition.requirements or origin.requirements,
+        }
+        return definition.model_copy(update=update)
 
     async def _artifact(self, tenant: str, given: Artifact) -> Left | str:
         """An artifact as a blob of its owner, or what is wrong with the reference."""

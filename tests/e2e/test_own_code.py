@@ -23,6 +23,44 @@ PROJECT = {
     """,
     "mine/factor.txt": "3.0",
     "helper.py": "OFFSET = 1.0\n",
+    "shift.py": """
+        import numpy as np
+        from sklearn.base import BaseEstimator, TransformerMixin
+
+        class Shift(TransformerMixin, BaseEstimator):
+            def __init__(self, by=None):
+                self.by = by
+
+            def fit(self, X, y=None):
+                self.by_ = self.by()
+                return self
+
+            def transform(self, X):
+                import helper
+                return np.asarray(X) + self.by_ + helper.OFFSET
+    """,
+    "fitted.py": """
+        import sys
+        import flaregate as fg
+        from shift import Shift
+
+        def three():
+            from mine.scaling import factor
+            return factor()
+
+        if __name__ == "__main__":
+            with fg.Client(home=sys.argv[1]) as client:
+                values = client.sweep(lambda by: {"value": by()}, axes={"by": [three]}, timeout=120)
+                print(values.result().outcomes[0].metrics["value"], values.view().definition.code is not None)
+                pipe = fg.Pipeline("shift")
+                pipe.node("shift", Shift(three))
+                (outcome,) = client.submit(pipe, action="fit", X=[[0.0]], timeout=120).result().outcomes
+                model = outcome.pipeline().named_nodes["shift"]
+                assert type(model) is Shift, type(model)
+                for again in (outcome, model):
+                    moved = client.submit(again, action="transform", X=[[1.0]], timeout=120)
+                    print(float(moved.result().outputs[0][0][0]), moved.view().definition.code is not None)
+    """,
     "job.py": """
         import sys
         import flaregate as fg
@@ -51,8 +89,8 @@ def project(tmp_path):
     return folder
 
 
-def run(project, home, *arguments):
-    command = [sys.executable, str(project / "job.py"), str(home), *arguments]
+def run(project, home, *arguments, script="job.py"):
+    command = [sys.executable, str(project / script), str(home), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False, cwd=project)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.strip()
@@ -69,6 +107,33 @@ def test_modules_that_are_imported_when_code_runs_go_with_the_job_and_each_job_h
         run(project, home)
     (project / ".flaregateignore").write_text("*.bin\n")
     assert run(project, home) == "[10.5, 20.5]"
+
+
+def test_what_a_fitted_pipeline_and_values_import_goes_with_every_job_and_what_comes_back_is_of_the_own_class(
+    project, tmp_path
+):
+    home = tmp_path / "home"
+    assert run(project, home, script="fitted.py").splitlines() == ["3.0 True", "5.0 True", "5.0 True"]
+    (project / "helper.py").write_text("OFFSET = 2.0\n")
+    assert run(project, home, script="fitted.py").splitlines() == ["3.0 True", "6.0 True", "6.0 True"]
+
+
+CLUSTER = """
+import sys
+import flaregate as fg
+from job import cell
+
+if __name__ == "__main__":
+    with fg.Client(home=sys.argv[1]) as client:
+        sizes = {"workers": 1, "min_workers": 1, "cpus": 1}
+        result = client.sweep(cell, axes={"x": [1.0, 2.0]}, cache="off", timeout=120, **sizes).result()
+        print([outcome.metrics["value"] for outcome in result.outcomes], result.stats.runner)
+"""
+
+
+def test_code_is_on_every_node_of_a_ray_cluster(project, tmp_path):
+    (project / "cluster.py").write_text(CLUSTER)
+    assert run(project, tmp_path / "home", script="cluster.py") == "[4.0, 7.0] RayRunner"
 
 
 def wheel(folder, name, version, source):
@@ -110,6 +175,9 @@ def test_packages_are_installed_once_and_a_failure_is_told(tmp_path, monkeypatch
             assert [outcome.metrics["value"] for outcome in job.result().outcomes] == [2.0, 4.0]
         assert "installing the packages" not in "".join(job.logs())
         assert len(list((tmp_path / "home" / "packages").glob("*-3.*/fg_extra.py"))) == 1
+        listed = client.sweep(cell, axes={"x": [3.0]}, cache="off", requirements=["fg_extra>=1"], timeout=120)
+        assert listed.result().outcomes[0].metrics["value"] == 6.0
+        assert listed.view().definition.requirements.packages == ("fg-extra==1.0",)
         lock.write_text(f"fg-extra==1.0 --hash=sha256:{'0' * 64}\n")
         with pytest.raises(JobFailed, match="cannot be installed") as failed:
             client.sweep(cell, axes={"x": [1.0]}, requirements=lock, timeout=120).result()
@@ -135,6 +203,11 @@ def test_a_list_is_locked_for_the_workers_and_what_they_have_is_left_out(tmp_pat
     assert str(tmp_path) not in lock.text
     with pytest.raises(Refused, match="numpy"):
         locked(["numpy<2"], ENVIRONMENT)
+    with pytest.raises(
+        Refused, match=r"numpy==1\.0: the workers have 2\.4\.6; scipy==1\.0: the workers have 1\.9"
+    ) as caught:
+        locked(["numpy==1.0", "scipy==1.0"], ENVIRONMENT | {"scipy": "1.9"})
+    assert caught.value.code == "environment_mismatch"
     with pytest.raises(Refused, match="fg-missing"):
         locked(["fg-missing"], ENVIRONMENT)
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.jobs.admission import check_travels, parse
-from gateway.jobs.errors import InvalidDefinition
+from gateway.jobs.admission import check_environment, check_travels, parse
+from gateway.jobs.errors import EnvironmentMismatch, InvalidDefinition
 from tests.doubles import InstantLauncher
 
 DOUBLE = InstantLauncher().capabilities
@@ -60,3 +60,34 @@ def test_code_that_only_the_submitting_machine_has_is_refused_elsewhere_by_name(
 
 def test_other_code_runs_anywhere():
     check_travels(definition(), DOUBLE)
+
+
+LOCK = {"blob": "sha256:" + "b" * 64, "media_type": "text/plain"}
+WORKERS = {"python": "3.11.7", "numpy": "2.4.1", "cloudpickle": "3.1.2", "torch": "2.9.0+cpu"}
+
+
+@pytest.mark.parametrize(
+    ("needed", "packages", "told"),
+    [
+        ({"python": "3.11.9", "numpy": "2.4.6", "cloudpickle": "3.1.2"}, [], []),
+        ({"python": "3.12.1", "numpy": "1.26.4", "cloudpickle": "3.1.1"}, [], ["python", "numpy", "cloudpickle"]),
+        ({"ray": "2.50.0"}, [], ["ray"]),
+        ({"ray": "2.50.0"}, ["ray==2.50.0"], []),
+        ({"ray": "2.50.0"}, ["ray==2.51.0"], ["ray"]),
+        ({}, ["torch==2.9.0", "fg-extra==1.0"], []),
+        ({}, ["torch==2.8.0", "numpy==2.4.0"], ["torch", "numpy"]),
+    ],
+)
+def test_each_difference_between_job_and_workers_is_told_and_packages_may_add_what_is_missing(needed, packages, told):
+    made = definition(environment=needed, requirements={**LOCK, "packages": packages})
+    if not told:
+        check_environment(made, WORKERS)
+        return
+    with pytest.raises(EnvironmentMismatch) as caught:
+        check_environment(made, WORKERS)
+    assert [fault.message.partition(":")[0] for fault in caught.value.errors] == told
+
+
+def test_a_package_without_one_version_is_refused():
+    with pytest.raises(InvalidDefinition, match="packages"):
+        definition(requirements={**LOCK, "packages": ["fg-extra>=1"]})

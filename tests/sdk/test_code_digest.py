@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from flaregate import Pipeline
 from flaregate.code_digest import Opaque, code_digest, look
+from flaregate.origin import Pins, pinned
 
 ROOT = Path(__file__).parents[2]
 SOURCE = """
@@ -318,3 +319,48 @@ def test_a_local_module_that_a_function_refers_to_counts_by_what_it_holds(packag
     assert before.only_here == ()
     outer.inner.LIMIT = 5
     assert look(function).digest != before.digest
+
+
+def test_comments_and_what_tells_of_a_package_do_not_count_and_its_data_do(package):
+    before = look(imports_late).digest
+    (package / "inner.py").write_text('"""Words."""\n\n# a comment\nLIMIT   =   1\n')
+    (package / "README.md").write_text("Words.")
+    (package / "unused.py").write_text("LIMIT = 3\n")
+    assert look(imports_late).digest == before
+    (package / "limits.json").write_text("[1]")
+    with_data = look(imports_late).digest
+    assert with_data != before
+    (package / "limits.json").write_text("[2]")
+    assert look(imports_late).digest not in (before, with_data)
+
+
+def test_packages_that_a_job_brings_count_by_their_versions_or_by_the_lock(package):
+    def installed(X):
+        import sklearn
+
+        return sklearn
+
+    def unknown(X):
+        import fg_nowhere
+
+        return fg_nowhere
+
+    def seen(function, version="1.0", lock="a"):
+        with pinned(Pins({"scikit-learn": version}, lock)):
+            return code_digest(function)
+
+    assert seen(installed) == seen(installed, lock="b") != seen(installed, "2.0")
+    assert seen(unknown) == seen(unknown, "2.0") != seen(unknown, lock="b")
+    assert code_digest(unknown) not in (seen(unknown), code_digest(installed))
+    (package / "inner.py").write_text("import sklearn\nLIMIT = 1\n")
+    assert seen(imports_late) != seen(imports_late, "2.0")
+
+
+def test_what_uses_ray_says_so():
+    def uses(X):
+        import ray.util
+
+        return ray.util
+
+    assert "ray" in look(uses).others
+    assert "ray" not in look(imports_late).others

@@ -1,10 +1,13 @@
 """Archives and locks on a node: unpacked once, never outside their folder."""
 
 import zipfile
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from worker_image.code import CodeRefused, OwnCode, brought_in, unpacked
+from worker_image.settings import Settings
 
 
 def archive(path, entries, mode=0o100644):
@@ -50,3 +53,26 @@ async def test_a_job_without_code_needs_nothing(tmp_path):
     own = OwnCode.of(None, None, {})
     assert await brought_in(own, tmp_path / "code", tmp_path / "packages", print) == ()
     assert not (tmp_path / "packages").exists()
+
+
+async def test_what_the_image_has_is_not_installed_again_in_whatever_version(tmp_path):
+    lock, told = tmp_path / "lock", []
+    digest = f"--hash=sha256:{'0' * 64}"
+    lock.write_text(
+        f"numpy==0.1 \\\n    {digest} \\\n    {digest}\nscikit-learn=={metadata.version('scikit-learn')} {digest}\n"
+    )
+    (folder,) = await brought_in(OwnCode(None, lock), tmp_path / "code", tmp_path / "packages", told.append)
+    assert [one.name for one in Path(folder).iterdir() if not one.name.startswith(".")] == []
+    assert f"numpy stays {metadata.version('numpy')}, as the workers have it\n".encode() in told
+    assert not any(b"scikit-learn" in line for line in told)
+    told.clear()
+    assert await brought_in(OwnCode(None, lock), tmp_path / "code", tmp_path / "packages", told.append) == (folder,)
+    assert told == []
+
+
+def test_how_packages_are_got_is_not_for_user_code():
+    own = {"URL": "http://127.0.0.1:1", "ATTEMPT": "a", "INDEX": "0", "BOOTSTRAP": "b"}
+    environment = {f"FLAREGATE_{name}": value for name, value in own.items()}
+    environment |= {"UV_INDEX_URL": "https://user:secret@example.org", "PIP_INDEX_URL": "x", "LANG": "C"}
+    assert Settings.take(environment).child_environment == {"LANG": "C"}
+    assert "UV_INDEX_URL" in environment
