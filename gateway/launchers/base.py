@@ -146,7 +146,7 @@ class Capabilities:
     linger: float = 0.5
     """Seconds that the containers of a job that has committed have to end by themselves, before they are ended."""
     private_network: bool = True
-    """Whether nobody else can listen between the containers of a run. Ray knows its nodes by a token of each attempt."""
+    """Whether nobody else can listen between the containers of a run. Nodes of Ray have a token of each attempt."""
     quota: Quota = Quota()
     price: Price | None = None
     """None: not known; a job with a cost cap is refused."""
