@@ -53,7 +53,7 @@ def _code_engine(settings: Settings) -> Launcher:
             region=settings.code_engine_region,
             gateway=settings.gateway,
             job=settings.code_engine_job,
-            key=key.get_secret_value() if key else None,
+            key=key.get_secret_value() if key else "",
             url=settings.code_engine_url,
             iam_url=settings.code_engine_iam_url,
             peer_tcp=settings.code_engine_peer_tcp,

@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         default="flaregate-worker", description="Code Engine: the job with the worker's image; runs are made of it."
     )
     code_engine_key: SecretStr | None = Field(
-        default=None, description="Code Engine: an API key; without it the gateway's own identity in the project."
+        default=None, description="Code Engine: an API key of IAM that may write in the project."
     )
     code_engine_url: str | None = Field(default=None, description="Code Engine: the API, where it is not the region's.")
     code_engine_iam_url: str | None = Field(default=None, description="Code Engine: IAM, where it is not IBM's.")
@@ -263,7 +263,7 @@ class Settings(BaseSettings):
     def _whole_launcher(self) -> Self:
         needed = {
             "container": ("container_image",),
-            "code_engine": ("code_engine_project",),
+            "code_engine": ("code_engine_project", "code_engine_key"),
             "aws_batch": ("aws_batch_queue",),
             "kubernetes": ("kubernetes_image",),
         }

@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from ibm_cloud_sdk_core import ApiException
-from ibm_cloud_sdk_core.authenticators import Authenticator, ContainerAuthenticator, IAMAuthenticator
+from ibm_cloud_sdk_core.authenticators import Authenticator, IAMAuthenticator
 from ibm_code_engine_sdk.code_engine_v2 import CodeEngineV2
 from requests.exceptions import RequestException
 
@@ -85,8 +85,8 @@ class CodeEngineSettings:
     """Begins the names of this gateway's runs: at most 12 lower-case letters and digits."""
     job: str
     """The job whose runs these are: it has the image, its secret and its service account."""
-    key: str | None = field(default=None, repr=False)
-    """An API key; without one the gateway's own identity inside Code Engine."""
+    key: str = field(repr=False)
+    """An API key of IAM that may write in the project."""
     url: str | None = None
     iam_url: str | None = None
     peer_tcp: bool = True
@@ -291,8 +291,6 @@ class CodeEngineLauncher:
         return api
 
     def _authenticator(self) -> Authenticator:
-        if self._settings.key is None:
-            return ContainerAuthenticator(url=self._settings.iam_url)
         return IAMAuthenticator(self._settings.key, url=self._settings.iam_url)
 
 

@@ -109,6 +109,7 @@ def test_modules_that_are_imported_when_code_runs_go_with_the_job_and_each_job_h
     assert run(project, home) == "[10.5, 20.5]"
 
 
+@pytest.mark.slow
 def test_what_a_fitted_pipeline_and_values_import_goes_with_every_job_and_what_comes_back_is_of_the_own_class(
     project, tmp_path
 ):
@@ -131,6 +132,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_code_is_on_every_node_of_a_ray_cluster(project, tmp_path):
     (project / "cluster.py").write_text(CLUSTER)
     assert run(project, tmp_path / "home", script="cluster.py") == "[4.0, 7.0] RayRunner"

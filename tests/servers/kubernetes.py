@@ -229,6 +229,8 @@ class Node:
         self._started = {}
         self._broken = None
         self._ending = threading.Event()
+        for kind in (Job, Pod):  # before there is a second thread: msgspec crashes where two resolve one class at once
+            list(self._api.list(kind))
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
 
