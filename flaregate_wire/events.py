@@ -37,7 +37,7 @@ class ConditionEvent(_Event):
 
 
 AttemptPhase = Literal[  # "released": the head's word that the container `index` has nothing left to do
-    "launched",
+    "launched",  # of a container above 0: it shall take the place of a lost worker, which `detail` names
     "booted",
     "inputs_ready",
     "ray_ready",
@@ -45,6 +45,7 @@ AttemptPhase = Literal[  # "released": the head's word that the container `index
     "first_task",
     "last_task",
     "released",
+    "lost",  # a worker ended before it was released; `detail` says how
     "committed",
     "gone",
 ]

@@ -62,8 +62,8 @@ class Lines:
                 self._say(event, f"{event.state}{f' ({event.reason})' if event.reason else ''}")
             case ConditionEvent():
                 self._say(event, f"{event.name}: {'since now' if event.active else 'over'} {event.message or ''}")
-            case AttemptEvent(phase="ray_ready" | "joined"):
-                self._say(event, f"{event.phase.replace('_', ' ')} ({'head' if event.index == 0 else 'worker'})")
+            case AttemptEvent():
+                self._attempt(event)
             case OutcomeEvent():
                 self._say(event, f"candidate {event.candidate}: {words.path(event)}  {_line(event)}")
             case MetricsEvent():
@@ -71,6 +71,17 @@ class Lines:
                 self._say(event, f"candidate {event.candidate}, step {event.step}: {figures}")
             case EndEvent(message=str() as message):
                 self._say(event, message)
+            case _:
+                pass
+
+    def _attempt(self, event: AttemptEvent) -> None:
+        match event:
+            case AttemptEvent(phase="ray_ready" | "joined"):
+                self._say(event, f"{event.phase.replace('_', ' ')} ({'head' if event.index == 0 else 'worker'})")
+            case AttemptEvent(phase="lost"):
+                self._say(event, f"worker {event.index} is lost {event.detail.get('story', '')}".rstrip())
+            case AttemptEvent(phase="launched") if event.index:
+                self._say(event, f"worker {event.index} is launched for worker {event.detail.get('replaces')}")
             case _:
                 pass
 

@@ -28,6 +28,7 @@ class _Collector(Collector):
             yield GaugeMetricFamily(f"flaregate_{name}", meaning, value)
         counters = {
             "orphaned_runs_ended": (figures.orphans_ended, "Runs that were ended because no live attempt owned them."),
+            "workers_replaced": (figures.workers_replaced, "Workers that were asked for in the place of lost ones."),
             "platform_unseen": (figures.platform_unseen, "Looks at the platform that got no answer."),
         }
         for name, (value, meaning) in counters.items():

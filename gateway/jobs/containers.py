@@ -70,9 +70,10 @@ class Containers:
         job = _job_of(attempt)
 
         def how(record: JobRecord, last: AttemptRecord | None) -> Move | None:
-            if index >= record.cluster.instances:
+            own = _own(last, attempt)
+            if index >= record.cluster.instances and not (own and index in own.replacements):
                 raise InvalidRequest(f"there is no container {index}; the cluster has {record.cluster.instances}")
-            return moves.boot(record, _own(last, attempt), index, boot, self._now())
+            return moves.boot(record, own, index, boot, self._now())
 
         await self._repository.change(job, how)
         current = await self._repository.current(job)

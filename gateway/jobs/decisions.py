@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from flaregate_wire.states import Reason, State
-from gateway.jobs import prices
+from gateway.jobs import prices, replacing
 from gateway.jobs.moves import used
 from gateway.jobs.records import AttemptRecord, JobRecord, Verdict
-from gateway.launchers.base import Phase, Price, Sighting, Trouble
+from gateway.launchers.base import InstanceSighting, Phase, Price, Sighting, Trouble
 
 FORCE_AGAIN = 5.0
 """Seconds after which a forced stop that had no effect is repeated."""
@@ -51,7 +51,15 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Ask the platform for the attempt's containers."""
+    """Ask the platform for the attempt's containers that it has not been asked for yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """Write down that workers are lost, and which ones shall take their place."""
+
+    lost: tuple[InstanceSighting, ...]
+    by: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class Close:
     verdict: Verdict
 
 
-Action = Wait | Resolve | Begin | Launch | Rule | Stop | Leave | Close
+Action = Wait | Resolve | Begin | Launch | Lose | Rule | Stop | Leave | Close
 
 
 def decide(
@@ -112,7 +120,15 @@ def decide(
     verdict = ending or _lost(attempt, sighting, now, rules)
     if verdict is not None:
         return Rule(verdict)
-    return Launch() if attempt.launched is None else Wait()
+    return Launch() if attempt.launched is None else _replaced(job, attempt, sighting)
+
+
+def _replaced(job: JobRecord, attempt: AttemptRecord, sighting: Sighting | None) -> Action:
+    """A lost worker ends nothing: the head goes on, and another worker joins it."""
+    lost = () if sighting is None else replacing.lost_workers(job, attempt, sighting)
+    if lost:
+        return Lose(lost, replacing.replacements(job, attempt, len(lost)))
+    return Launch() if sighting is not None and replacing.unlaunched(attempt, sighting) else Wait()
 
 
 def _next(job: JobRecord, now: datetime, rules: Rules, *, let_in: bool) -> Action:

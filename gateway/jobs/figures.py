@@ -13,6 +13,8 @@ class Figures:
     """Of these, the ones that no live attempt owned at the last search; they were ended."""
     orphans_ended: int = 0
     """All that have been ended for that."""
+    workers_replaced: int = 0
+    """Workers that were asked for in the place of lost ones."""
     platform_unseen: int = 0
     """Looks at the platform that got no answer."""
     waiting: int = 0

@@ -37,11 +37,17 @@ class Admission:
 
 
 def claim_of(job: JobRecord, attempt: AttemptRecord | None = None) -> Claim:
-    """What a job's next attempt would take, or its live one takes: a replacement is a run of its own."""
+    """What a job's next attempt would take, or its live one takes.
+
+    A replacement has the room of the lost worker, and is a run of its own. A worker that has gone leaves its room.
+    """
     cluster = job.cluster
-    replaced = 0 if attempt is None else len(attempt.replacements)
-    instances = cluster.instances + replaced
-    return Claim(job.id, job.tenant, cluster.cpus * instances, cluster.memory * instances, instances, runs=1 + replaced)
+    instances, runs = cluster.instances, 1
+    if attempt is not None:
+        over = [index for index in attempt.released if (one := attempt.instances.get(index)) and one.ended]
+        instances += len(attempt.replacements) - len({*attempt.lost, *over})
+        runs += len(attempt.replacements)
+    return Claim(job.id, job.tenant, cluster.cpus * instances, cluster.memory * instances, instances, runs)
 
 
 def bounded(quota: Quota) -> bool:

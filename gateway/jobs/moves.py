@@ -1,8 +1,9 @@
 """Every change that a job can go through: pure functions from records to a Move, which the repository writes whole."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import zip_longest
 
 from flaregate_wire.attempts import CommittedArtifact, HeadAddress, Manifest
 from flaregate_wire.events import AttemptEvent, AttemptPhase, ConditionEvent, EndEvent, Event, StateEvent, UsageEvent
@@ -12,7 +13,7 @@ from flaregate_wire.states import RETRIED, Reason, State, may_move
 from gateway.jobs.errors import AttemptOver
 from gateway.jobs.prices import priced
 from gateway.jobs.records import AttemptRecord, Instance, JobRecord, Segment, Verdict
-from gateway.launchers.base import Price
+from gateway.launchers.base import InstanceSighting, Price
 
 GIB = 1024**3
 
@@ -106,6 +107,39 @@ def launched(job: JobRecord, attempt: AttemptRecord, now: datetime) -> Move | No
     return Move(job, attempt, events)
 
 
+def lose(
+    job: JobRecord, attempt: AttemptRecord, lost: Sequence[InstanceSighting], by: Sequence[int], now: datetime
+) -> Move | None:
+    """Workers are lost, and those numbered `by` shall take their place: the intention, before the platform hears of it.
+
+    One that the head has let go meanwhile is not lost, and then nobody takes anyone's place any more.
+    """
+    new = [one for one in lost if one.index not in (*attempt.released, *attempt.lost)]
+    if attempt.gone is not None or attempt.verdict is not None or not new:
+        return None
+    others = [] if attempt.released else [index for index in by if index not in attempt.replacements][: len(new)]
+    instances, number = dict(attempt.instances), attempt.number
+    events: list[Event] = []
+    for one, other in zip_longest(new, others):
+        known = instances.get(one.index)
+        if known is not None and known.ended is None:
+            instances[one.index] = replace(known, ended=one.ended or now)
+        told = {"exit_code": one.exit_code, "trouble": one.trouble, "story": one.story}
+        detail = {name: value for name, value in told.items() if value not in (None, "")}
+        events.append(AttemptEvent(time=now, attempt=number, phase="lost", index=one.index, detail=detail))
+        if other is not None:
+            detail = {"replaces": one.index}
+            events.append(AttemptEvent(time=now, attempt=number, phase="launched", index=other, detail=detail))
+    attempt = replace(
+        attempt,
+        lost=(*attempt.lost, *(one.index for one in new)),
+        replacements=(*attempt.replacements, *others),
+        instances=instances,
+        timeline={"lost": now, **attempt.timeline},
+    )
+    return Move(job, attempt, tuple(events))
+
+
 def boot(job: JobRecord, attempt: AttemptRecord | None, index: int, boot_id: str, now: datetime) -> Move | None:
     """A container asks for its order: the first boot of each index has it, and keeps it.
 
@@ -185,9 +219,10 @@ def stopped(job: JobRecord, attempt: AttemptRecord, now: datetime, *, force: boo
 
 def sighted(job: JobRecord, attempt: AttemptRecord, instances: Mapping[int, Instance]) -> Move | None:
     """The platform said when containers started and ended; this is what is metered."""
-    if attempt.gone is not None or attempt.instances == instances:
+    together = {**attempt.instances, **instances}
+    if attempt.gone is not None or attempt.instances == together:
         return None
-    return Move(job, replace(attempt, instances={**attempt.instances, **instances}))
+    return Move(job, replace(attempt, instances=together))
 
 
 def used(job: JobRecord, attempt: AttemptRecord | None, until: datetime) -> Usage:

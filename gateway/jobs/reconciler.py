@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,7 +14,7 @@ from typing import Protocol
 from flaregate_wire.jobs import Place
 from flaregate_wire.states import Reason, State
 from gateway.jobs import decisions as d
-from gateway.jobs import moves
+from gateway.jobs import moves, replacing
 from gateway.jobs.errors import DatabaseAway
 from gateway.jobs.figures import Figures
 from gateway.jobs.holding import Overtaken
@@ -25,10 +25,12 @@ from gateway.jobs.repository import Change, SqlRepository, Written
 from gateway.launchers.base import (
     CannotSee,
     Handle,
+    InstanceSighting,
     Launcher,
     LaunchFailed,
     LaunchOrder,
     LaunchRefused,
+    Phase,
     Quota,
     Sighting,
 )
@@ -313,10 +315,16 @@ class Reconciler:
                 return await self._change(record.id, lambda job, _: moves.close(job, verdict, now)) is not None
             case d.Rule(verdict):
                 return await self._rule(record.id, verdict)
-            case _ if attempt is None:
-                return False
+            case _:
+                return attempt is not None and await self._at_platform(action, record, attempt)
+
+    async def _at_platform(self, action: d.Action, record: JobRecord, attempt: AttemptRecord) -> bool:
+        """The same of what the platform is asked for, and of what it has said."""
+        match action:
             case d.Launch():
                 return await self._launch(record, attempt)
+            case d.Lose(lost, by):
+                return await self._lose(record.id, lost, by)
             case d.Stop(force):
                 await self._launcher.stop(self._launcher.handle(attempt.id), force=force)
                 self._acted[attempt.id] = next(self._count)
@@ -325,16 +333,19 @@ class Reconciler:
                 )
                 return False
             case d.Leave():
-                lease = self._rules.lease
-                self._seen.pop(attempt.id, None)
-                self._acted.pop(attempt.id, None)
-                price = self._rules.price
-                how = _last(lambda job, last: moves.leave(job, last, now, lease=lease, price=price))
-                left = await self._change(record.id, how) is not None
-                await self._forget(self._launcher.handle(attempt.id))
-                return left
+                return await self._leave(record.id, attempt)
             case _:
                 return False
+
+    async def _leave(self, job: str, attempt: AttemptRecord) -> bool:
+        now, lease, price = self._now(), self._rules.lease, self._rules.price
+        self._seen.pop(attempt.id, None)
+        self._acted.pop(attempt.id, None)
+        self._not_before.pop(attempt.id, None)
+        how = _last(lambda record, last: moves.leave(record, last, now, lease=lease, price=price))
+        left = await self._change(job, how) is not None
+        await self._forget(self._launcher.handle(attempt.id))
+        return left
 
     async def _rule(self, job: str, verdict: Verdict) -> bool:
         return await self._change(job, lambda record, last: moves.rule(record, last, verdict)) is not None
@@ -349,6 +360,8 @@ class Reconciler:
             bootstrap=self._keys.bootstrap(attempt.id),
             max_seconds=record.timeout,
             code=record.code,
+            replacements=tuple(index for index in attempt.replacements if index not in attempt.lost),
+            lost=attempt.lost,
         )
         if self._not_before.get(attempt.id, self._now()) > self._now():
             return False
@@ -356,7 +369,7 @@ class Reconciler:
             async with asyncio.timeout(self._rules.launch_timeout):
                 await self._launcher.launch(order)
         except LaunchRefused as error:
-            return await self._rule(record.id, Verdict(State.FAILED, self._now(), Reason.PLATFORM_ERROR, str(error)))
+            return await self._refused(record.id, attempt, str(error))
         except (LaunchFailed, TimeoutError) as error:
             message = str(error) or "the platform gave no answer to the launch"
             self._not_before[attempt.id] = self._now() + RELAUNCH
@@ -364,9 +377,25 @@ class Reconciler:
             return False
         self._acted[attempt.id] = next(self._count)
         self._not_before.pop(attempt.id, None)
+        if attempt.launched is not None:  # a platform that never shows a replacement is not asked at every look
+            self._not_before[attempt.id] = self._now() + RELAUNCH
         await self._change(record.id, lambda job, _: moves.condition(job, UNLAUNCHED, self._now(), None))
         await self._change(record.id, _last(lambda job, last: moves.launched(job, last, self._now())))
         return False
+
+    async def _refused(self, job: str, attempt: AttemptRecord, message: str) -> bool:
+        """The platform will never take the order: the attempt fails, or goes on without another worker."""
+        now = self._now()
+        if attempt.launched is None:
+            return await self._rule(job, Verdict(State.FAILED, now, Reason.PLATFORM_ERROR, message))
+        never = (InstanceSighting(index, Phase.ENDED, story=message) for index in replacing.unstarted(attempt))
+        return await self._lose(job, tuple(never), ())
+
+    async def _lose(self, job: str, lost: Sequence[InstanceSighting], by: Sequence[int]) -> bool:
+        now = self._now()
+        written = await self._change(job, _last(lambda record, last: moves.lose(record, last, lost, by, now)))
+        self.figures.workers_replaced += len(by) if written is not None else 0
+        return written is not None
 
     async def _reap(self) -> None:
         """End runs that no live attempt owns, at the start and from time to time."""

@@ -53,6 +53,8 @@ class AttemptRecord:
     timeline: dict[str, datetime] = field(default_factory=dict)
     replacements: tuple[int, ...] = ()
     """Numbers of the workers that were asked for in the place of lost ones."""
+    lost: tuple[int, ...] = ()
+    """Workers that ended before anybody said that they were not needed."""
     released: tuple[int, ...] = ()
     """Workers that have nothing left to do; they end while the head goes on."""
     verdict: Verdict | None = None

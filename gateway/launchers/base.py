@@ -56,10 +56,13 @@ class LaunchOrder:
     replacements: tuple[int, ...] = ()
     """Numbers, above the cluster's own, of workers that take the place of lost ones: launched like the others."""
 
+    lost: tuple[int, ...] = ()
+    """Numbers of workers that have ended; a platform that has forgotten them shall not start them anew."""
+
     @property
     def indices(self) -> tuple[int, ...]:
-        """The containers that shall have been started: 0 is the head."""
-        return (*range(self.cluster.instances), *self.replacements)
+        """The containers that shall have been started, and shall be if they were not: 0 is the head."""
+        return tuple(index for index in (*range(self.cluster.instances), *self.replacements) if index not in self.lost)
 
 
 @dataclass(frozen=True, slots=True)

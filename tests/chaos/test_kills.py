@@ -10,9 +10,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_iris
 
 import flaregate as fg
-from flaregate_wire.events import OutcomeEvent
+from flaregate_wire.events import AttemptEvent, OutcomeEvent
 from flaregate_wire.states import Reason, State
 from tests.conftest import runs, supervisor, until
+from worker_image.settings import node_ip
 
 pytestmark = pytest.mark.chaos
 
@@ -148,14 +149,35 @@ def test_a_retry_after_a_killed_head_computes_only_what_had_not_ended(own_gatewa
     assert len(list(marks.glob("*-begun-*"))) <= 40 + running
 
 
-def test_a_killed_worker_is_survived(own_gateway):
+def test_a_killed_worker_is_replaced_by_another_that_takes_its_part(own_gateway):
     with own_gateway.client() as client:
-        job = submit(client)
+        job = submit(client, count=40)
         until(lambda: "joined" in job.view().timeline, 60)
         first_outcome(job)
-        worker = supervisor(job.id, 1)
-        worker.kill()
-        assert_all_is_well(job)
+        supervisor(job.id, 1).kill()
+        until(lambda: supervisor(job.id, 2) is not None, 10)
+        assert_all_is_well(job, count=40)
+        told = [(event.phase, event.index) for event in job.events() if isinstance(event, AttemptEvent)]
+        order = [("joined", 1), ("lost", 1), ("launched", 2), ("joined", 2), ("committed", 0)]
+        assert [one for one in told if one in order] == order
+        second = f"worker {node_ip(own_gateway.url, f'{job.id}-1', 2)}:"
+        assert [host for host in job.result().stats.hosts if host.startswith(second)], job.result().stats.hosts
+
+
+def test_workers_that_are_killed_again_and_again_do_not_keep_a_job_from_its_end(own_gateway):
+    with own_gateway.client() as client:
+        job = submit(client, count=16)
+        first_outcome(job)
+        killed = set()
+        while not job.view().state.terminal:
+            for index in range(1, 5):
+                worker = supervisor(job.id, index)
+                if worker is not None and index not in killed:
+                    killed.add(index)
+                    worker.kill()
+            time.sleep(0.2)
+        assert killed == {1, 2, 3}, "as many replacements as there is a bound for"
+        assert_all_is_well(job, count=16)
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.LAUNCHING, State.RUNNING])

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from flaregate_wire.attempts import EventBatch, Manifest
 from flaregate_wire.definitions import Action
 from flaregate_wire.events import EndEvent, StateEvent, UsageEvent
-from flaregate_wire.jobs import Cluster
+from flaregate_wire.jobs import Cluster, Progress
 from flaregate_wire.states import Reason, State, may_move
 from gateway.jobs import decisions as d
 from gateway.jobs import intake, moves
@@ -48,14 +48,21 @@ def seen(head=Phase.RUNNING, worker=Phase.RUNNING, code=None):
     return Sighting((InstanceSighting(0, head, exit_code=code), InstanceSighting(1, worker)))
 
 
+def workers(*phases):
+    head = InstanceSighting(0, Phase.RUNNING)
+    return Sighting((head, *(InstanceSighting(index, phase) for index, phase in enumerate(phases, start=1))))
+
+
 def troubled(phase, trouble):
     return Sighting((InstanceSighting(0, phase, trouble=trouble, story="the platform's words"),))
 
 
 RUNNING, ENDED = seen(), seen(Phase.ENDED, Phase.ENDED, 137)
 HEADLESS = seen(Phase.ENDED, code=-9)
+ALONE = Sighting((InstanceSighting(0, Phase.RUNNING),))
 COMMITTED = Verdict(State.SUCCEEDED, NOW, committed=True)
 CANCELLED = Verdict(State.CANCELLED, NOW, Reason.CANCELLED_BY_USER)
+REPLACED = workers(Phase.ENDED, Phase.RUNNING)
 LOST = Verdict(State.FAILED, NOW, Reason.HEAD_LOST)
 
 
@@ -65,6 +72,14 @@ def ruled(reason):
 
 def closes(state):
     return lambda action: isinstance(action, d.Close) and action.verdict.state is state
+
+
+def loses(worker, by=None):
+    def expected(action):
+        others = () if by is None else (by,)
+        return isinstance(action, d.Lose) and [one.index for one in action.lost] == [worker] and action.by == others
+
+    return expected
 
 
 def is_(expected):
@@ -105,7 +120,23 @@ def is_(expected):
         (job(), attempt(), HEADLESS, 1, ruled(Reason.HEAD_LOST)),
         (job(), attempt(), ENDED, 1, ruled(Reason.HEAD_LOST)),
         (job(), attempt(), Sighting(), 1, ruled(Reason.HEAD_LOST)),
-        (job(), attempt(), seen(worker=Phase.ENDED), 1, is_(d.Wait())),
+        # a lost worker ends nothing: another takes its place, while there is something for it to do
+        (job(), attempt(), seen(worker=Phase.ENDED), 1, loses(1, by=2)),
+        (job(), attempt(instances={1: Instance(NOW)}), ALONE, 1, loses(1, by=2)),
+        (job(), attempt(), ALONE, 1, is_(d.Wait())),  # it may not be listed yet
+        (job(State.LAUNCHING), attempt(boots={}), seen(worker=Phase.ENDED), 1, loses(1, by=2)),
+        (job(), attempt(lost=(1,), replacements=(2,)), REPLACED, 1, is_(d.Wait())),
+        (job(), attempt(lost=(1,), replacements=(2,)), None, 1, is_(d.Wait())),
+        (job(), attempt(lost=(1,), replacements=(2,)), ALONE, 1, is_(d.Launch())),
+        (job(), attempt(lost=(1,), replacements=(2,)), seen(worker=Phase.ENDED), 1, is_(d.Launch())),
+        (job(), attempt(lost=(1, 2), replacements=(2,)), ALONE, 1, is_(d.Wait())),
+        (job(), attempt(lost=(1,), replacements=(2,)), workers(Phase.ENDED, Phase.ENDED), 1, loses(2, by=3)),
+        (job(), attempt(lost=(1, 2), replacements=(2, 3)), workers(*[Phase.ENDED] * 3), 1, loses(3)),  # enough
+        (job(), attempt(released=(1,)), seen(worker=Phase.ENDED), 1, is_(d.Wait())),
+        (job(), attempt(released=(2,)), seen(worker=Phase.ENDED), 1, loses(1)),
+        (job(progress=Progress(done=98, total=100)), attempt(), seen(worker=Phase.ENDED), 1, loses(1)),
+        (job(progress=Progress(done=97, total=100)), attempt(), seen(worker=Phase.ENDED), 1, loses(1, by=2)),
+        (job(wish=Reason.CANCELLED_BY_USER), attempt(), seen(worker=Phase.ENDED), 1, ruled(Reason.CANCELLED_BY_USER)),
         (job(State.LAUNCHING), attempt(boots={}), Sighting(), 29, is_(d.Wait())),  # it may not be listed yet
         (job(State.LAUNCHING), attempt(boots={}), Sighting(), 30, ruled(Reason.HEAD_LOST)),
         (
@@ -196,6 +227,10 @@ def test_what_is_retried(reason, retries, wish, expected):
     assert move.job.state is expected
 
 
+SIGHTINGS = [None, RUNNING, HEADLESS, ENDED, Sighting(), seen(Phase.PENDING, Phase.PENDING), ALONE, REPLACED]
+SIGHTINGS += [workers(Phase.ENDED), workers(*[Phase.ENDED] * 2), workers(*[Phase.ENDED] * 3)]
+
+
 class AnyOrder(RuleBasedStateMachine):
     """A job through which everything comes in any order, repeated and late; the gateway decides in between."""
 
@@ -257,12 +292,20 @@ class AnyOrder(RuleBasedStateMachine):
     def wait(self, seconds):
         self.time += timedelta(seconds=seconds)
 
-    @rule(sighting=st.sampled_from([None, RUNNING, HEADLESS, ENDED, Sighting(), seen(Phase.PENDING, Phase.PENDING)]))
+    @rule(index=st.integers(1, 2))
+    def let_go(self, index):
+        event = {"type": "attempt", "time": NOW, "phase": "released", "index": index}
+        first = 0 if self.last is None else self.last.expected.get(0, 0)
+        batch = EventBatch.model_validate({"boot": "a", "first": first, "events": [event]})
+        self._try(lambda j, a: intake.take_in(j, a, 0, batch, self.time))
+
+    @rule(sighting=st.sampled_from(SIGHTINGS))
     def decide(self, sighting):
         action = d.decide(self.job, self.last, sighting, self.time, RULES)
         changes = {
             d.Begin: lambda j, a: moves.begin(j, a, self.time),
             d.Launch: lambda j, a: moves.launched(j, a, self.time),
+            d.Lose: lambda j, a: moves.lose(j, a, action.lost, action.by, self.time),
             d.Rule: lambda j, a: moves.rule(j, a, action.verdict),
             d.Stop: lambda j, a: moves.stopped(j, a, self.time, force=action.force),
             d.Leave: lambda j, a: moves.leave(j, a, self.time, lease=60),
@@ -281,6 +324,14 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.events[-1].state is self.events[-3].state is self.ended.state
             assert all(a.gone for a in self.attempts.values()), "something may be left running"
             assert self.job.attempts <= self.job.retries + 1
+
+    @invariant()
+    def each_loss_is_told_once_and_replacements_have_a_bound(self):
+        told = [(e.attempt, e.index) for e in self.events if getattr(e, "phase", "") == "lost"]
+        assert len(told) == len(set(told))
+        for last in self.attempts.values():
+            assert sorted(set(last.lost)) == sorted(index for number, index in told if number == last.number)
+            assert len(last.replacements) <= min(2, len(last.lost))
 
     def teardown(self):
         """Whatever came before: with a platform that answers, the job ends."""
@@ -306,3 +357,19 @@ def test_a_lost_answer_to_launch_is_asked_again_and_adopts():
     assert d.decide(record, last, None, after(1), RULES) == d.Launch()
     reported = replace(last, boots={0: "a"})
     assert d.decide(replace(record, state=State.RUNNING), reported, RUNNING, after(2), RULES) == d.Launch()
+
+
+def test_a_loss_is_told_with_who_takes_the_place_and_ends_the_meter():
+    started = attempt(instances={0: Instance(NOW), 1: Instance(NOW)})
+    lost = InstanceSighting(1, Phase.ENDED, exit_code=-9, story="preempted")
+    moved = moves.lose(job(), started, [lost], [2], after(10))
+    assert [(event.phase, event.index, event.detail) for event in moved.events] == [
+        ("lost", 1, {"exit_code": -9, "story": "preempted"}),
+        ("launched", 2, {"replaces": 1}),
+    ]
+    assert (moved.attempt.lost, moved.attempt.replacements) == ((1,), (2,))
+    assert moved.attempt.instances[1].ended == after(10), "the platform shows it no longer: it costs nothing any more"
+    assert moves.lose(job(), moved.attempt, [lost], [2], after(11)) is None
+    assert moves.lose(job(), replace(started, released=(1,)), [lost], [2], after(10)) is None
+    late = moves.lose(job(), replace(started, released=(3,)), [lost], [2], after(10))
+    assert (late.attempt.lost, late.attempt.replacements) == ((1,), ()), "the head has begun to let workers go"

@@ -1,10 +1,17 @@
 """Admission: who may begin, in which order, and why the others wait."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.jobs.ledger import Claim, admit, bounded
+from flaregate_wire.definitions import Action
+from flaregate_wire.jobs import Cluster
+from flaregate_wire.states import State
+from gateway.jobs.ledger import Claim, admit, bounded, claim_of
+from gateway.jobs.records import AttemptRecord, Instance, JobRecord
 from gateway.launchers.base import Quota
 
 QUOTA = Quota(cpus=16, memory=64_000, instances=8, runs=4)
@@ -49,6 +56,19 @@ def test_a_platform_without_limits_keeps_nobody_waiting(quota, expected):
     assert bounded(quota) is expected
     if not expected:
         assert admit(quota, [claim("a")], [claim("b")]).let_in == {"b"}
+
+
+def test_a_replacement_has_the_room_of_the_lost_worker_and_who_was_let_go_leaves_it():
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    cluster = Cluster(topology="cluster", workers=3, min_workers=0, cpus=2, memory=10, why="test")
+    job = JobRecord("j", "t", "n", Action.SEARCH, "p", {}, State.RUNNING, now, now, cluster, timeout=9, retries=0)
+    attempt = AttemptRecord("j-1", "t", "j", 1, now)
+    assert claim_of(job) == claim_of(job, attempt) == Claim("j", "t", 8.0, 40, 4, 1)
+    replaced = replace(attempt, lost=(1,), replacements=(4,))
+    assert claim_of(job, replaced) == Claim("j", "t", 8.0, 40, 4, 2)
+    assert claim_of(job, replace(replaced, lost=(1, 2))) == Claim("j", "t", 6.0, 30, 3, 2)
+    let_go = replace(replaced, released=(2, 3), instances={2: Instance(now, now), 3: Instance(now)})
+    assert claim_of(job, let_go) == Claim("j", "t", 6.0, 30, 3, 2), "only what has ended leaves room"
 
 
 CLAIMS = st.builds(

@@ -1,12 +1,17 @@
 """Jobs on platforms that misbehave."""
 
 import asyncio
+from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
+from gateway.launchers.base import LaunchFailed, LaunchRefused, Price
 from tests.doubles import (
+    TIME,
     BlindLauncher,
     Clock,
+    Container,
     FailingLauncher,
     ForgetfulLauncher,
     InstantLauncher,
@@ -137,14 +142,102 @@ async def test_a_lost_head_ends_the_attempt_and_its_workers(gateway):
     assert await gateway.launcher.list() == []
 
 
-async def test_a_dead_worker_ends_nothing(gateway):
-    job = await gateway.submit()
+async def test_a_dead_worker_ends_nothing_and_another_takes_its_place(deploy):
+    price = Price(Decimal("0.01"), Decimal(0), "USD", "test")
+    gateway = deploy(InstantLauncher(platform=replace(InstantLauncher.platform, price=price)))
+    job = await gateway.submit(resources={"workers": 1, "cpus": 1, "memory": 10**9})
+    head = await gateway.head(job)
+    gateway.clock.pass_by(10)
+    gateway.launcher.end(f"{job}-1", 1, -9)
+    await until(lambda: len(gateway.launcher.runs[f"{job}-1"]) == 3)
+    assert [order.indices for order in gateway.launcher.orders] == [(0, 1), (0, 2)], "what was lost is not begun anew"
+    replacement = await gateway.head(job, index=2, boot="boot-2")
+    assert (await replacement.rendezvous(wait=0)).json() == {"done": False}
+    stranger = Container(gateway.anonymous, f"{job}-1", gateway.keys.bootstrap(f"{job}-1"), 3, "boot-3")
+    assert (await stranger.order()).status_code == 422
+    gateway.clock.pass_by(10)
+    await head.commit()
+    view = await gateway.ended(job)
+    assert view["state"] == "succeeded"
+    assert view["usage"]["vcpu_seconds"] == 20 + 10 + 10
+    assert view["usage"]["cost"] == "0.400000 USD"
+    told = [(e["phase"], e["index"]) for e in await gateway.events(job) if e["type"] == "attempt"]
+    assert told == [("launched", 0), ("lost", 1), ("launched", 2), ("committed", 0), ("gone", 0)]
+    assert gateway.reconciler.figures.workers_replaced == 1
+
+
+async def test_a_worker_that_dies_after_the_head_let_workers_go_is_not_replaced(gateway):
+    job = await gateway.submit(resources={"workers": 2, "cpus": 1})
+    head = await gateway.head(job)
+    await head.send({"type": "attempt", "time": TIME, "attempt": 1, "phase": "released", "index": 1})
+    gateway.launcher.end(f"{job}-1", 1)
+    gateway.launcher.end(f"{job}-1", 2, -9)
+    await until(lambda: _lost(gateway, job))
+    await head.commit()
+    await gateway.ended(job)
+    assert await _told(gateway, job) == [(2, {"exit_code": -9})]
+    assert len(gateway.launcher.orders) == 1
+
+
+async def test_a_replacement_that_is_refused_or_fails_leaves_the_job_with_its_head(deploy):
+    class Grudging(InstantLauncher):
+        """Takes no replacement: not now, and then never."""
+
+        answers = iter([LaunchFailed("503"), LaunchRefused("no more of this size")])
+
+        async def launch(self, order):
+            if order.replacements:
+                raise next(self.answers)
+            return await super().launch(order)
+
+    gateway = deploy(Grudging())
+    job = await gateway.submit(resources={"workers": 1})
     head = await gateway.head(job)
     gateway.launcher.end(f"{job}-1", 1, -9)
-    await asyncio.sleep(0.1)
-    assert (await gateway.view(job))["state"] == "running"
+    await until(lambda: _condition(gateway, job, "launch_failed"))
+    gateway.clock.pass_by(1.1)
+    await until(lambda: _refused(gateway, job))
     await head.commit()
     assert (await gateway.ended(job))["state"] == "succeeded"
+    assert await _told(gateway, job) == [(1, {"exit_code": -9}), (2, {"story": "no more of this size"})]
+    assert list(gateway.launcher.runs[f"{job}-1"]) == [0, 1]
+
+
+async def _refused(gateway, job):
+    return await _lost(gateway, job) == (1, 2)
+
+
+async def test_a_gateway_killed_between_the_intention_and_the_launch_of_a_replacement_asks_again(deploy):
+    class Dies(InstantLauncher):
+        deaf = True
+
+        async def launch(self, order):
+            if order.replacements and self.deaf:
+                await asyncio.Event().wait()
+            return await super().launch(order)
+
+    launcher = Dies()
+    first = deploy(launcher)
+    job = await first.submit(resources={"workers": 1})
+    await first.head(job)
+    launcher.end(f"{job}-1", 1, -9)
+    await until(lambda: _lost(first, job))
+    await first.close()
+    launcher.deaf = False
+    deploy(launcher)
+    await until(lambda: 2 in launcher.runs[f"{job}-1"])
+    assert list(launcher.runs[f"{job}-1"]) == [0, 1, 2]
+    assert len(launcher.orders) == 2
+
+
+async def _lost(gateway, job):
+    """Workers that the running attempt has lost."""
+    return (await gateway.repository.attempt(f"{job}-1")).lost
+
+
+async def _told(gateway, job):
+    """Of an ended job: which containers were lost, and what is told of each."""
+    return [(event["index"], event["detail"]) for event in await gateway.events(job) if event.get("phase") == "lost"]
 
 
 async def test_a_retry_is_a_new_attempt_and_the_old_one_is_fenced(gateway):
