@@ -49,6 +49,11 @@ class Order(PeerModel):
     join_deadline: float = Field(default=60, gt=0, description="Seconds that workers have to join the head.")
     cluster: Cluster
     ray_token: str = Field(description="Fresh for each attempt.")
+    node_secret: str | None = Field(
+        default=None,
+        description="Fresh for each attempt: nodes make the authority of their certificates of it, and speak TLS with "
+        "each other. None: their network is private, or there is one node.",
+    )
     trust_scope: TrustScope
     definition: JobDefinition | None = Field(default=None, description="For the head alone.")
     blobs: dict[Sha256, Transfer] = Field(

@@ -87,6 +87,8 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher) -> Ga
         settings.gc_interval,
     )
     service = Service(repository, store, launcher, keys, times, policy, clock, direct=served is None)
+    if settings.node_tls is not None:
+        service.containers.node_tls = settings.node_tls
     linger = launcher.capabilities.linger if settings.linger is None else settings.linger
     price = launcher.capabilities.price
     rules = Rules(settings.launch_timeout, settings.grace, linger, lease, clock(), price)

@@ -205,6 +205,11 @@ class Settings(BaseSettings):
     reap_interval: float = Field(default=30, gt=0, description="Seconds between searches for runs that no job owns.")
     launch_timeout: float = Field(default=120, gt=0, description="Seconds in which a launched head has to report.")
     join_timeout: float = Field(default=60, gt=0, description="Seconds that workers have to join the head.")
+    node_tls: bool | None = Field(
+        default=None,
+        description="Whether the nodes of a cluster speak TLS with each other; none: where others may listen on the "
+        "launcher's network, as on Code Engine, Kubernetes and AWS Batch.",
+    )
     grace: float = Field(default=5, ge=0, description="Seconds between asking containers to end and ending them.")
     linger: float | None = Field(
         default=None,

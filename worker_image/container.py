@@ -12,6 +12,7 @@ from flaregate_wire.events import AttemptEvent, AttemptPhase, LogEvent
 from worker_image.code import OwnCode, brought_in
 from worker_image.gateway_link import GatewayLink
 from worker_image.logs import ContainerLog
+from worker_image.node_tls import NodeTls, mint
 from worker_image.outbox import Outbox
 from worker_image.ray_cluster import ray_environment, start_command
 from worker_image.reporting import Reporter
@@ -38,10 +39,15 @@ class Container:
             shutil.rmtree(folder, ignore_errors=True)  # of the job before, on a warm head
             folder.mkdir()
         self.outbox = Outbox(outbox, link, reporter, self.log.write, attempt=order.number, patience=order.lease)
-        self.environment = environment(settings, scratch, order.ray_token)
+        self.tls = None if order.node_secret is None else self._minted(order.node_secret, scratch)
+        certified = {} if self.tls is None else self.tls.environment
+        self.environment = {**environment(settings, scratch, order.ray_token), **certified}
         self._code = scratch / "code"
         self._packages = settings.packages or scratch / "packages"
         self._own_code: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+
+    def _minted(self, secret: str, scratch: Path) -> NodeTls:
+        return mint(secret, self.settings.node_ip, scratch / "tls", _now(), self.order.deadline)
 
     async def bring_code(self, paths: Mapping[str, str]) -> tuple[str, ...]:
         """Unpack and install what the job brings, of the fetched blobs; gives folders to import from.

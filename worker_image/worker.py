@@ -32,6 +32,8 @@ class Worker:
         head = await self._head()
         if head is None:
             return
+        if container.tls is not None:
+            await container.tls.check(head.address)
         ray = await RayNode.start(container.ray_command(join=head.address), await self._environment())
         tasks = {
             asyncio.create_task(self._stay(ray, head)),

@@ -64,6 +64,8 @@ class Containers:
         self._now = clock
         self.reads: Callable[[JobRecord], dict[str, tuple[RemoteRead, ...]]] = lambda _: {}
         """How the files of a job's references are read; set by the service."""
+        self.node_tls = False
+        """Whether the nodes of a cluster speak TLS with each other; set by who knows their network."""
 
     async def order(self, attempt: str, index: int, boot: str) -> Order:
         """The order of a container; its first boot has it and may ask again."""
@@ -103,6 +105,7 @@ class Containers:
             join_deadline=self._times.join,
             cluster=record.cluster,
             ray_token=self._keys.ray(attempt.id),
+            node_secret=self._keys.nodes(attempt.id) if self.node_tls and record.cluster.workers else None,
             trust_scope=TrustScope(tenant=record.tenant, project=record.project),
             definition=definition if index == 0 else None,
             spill=self._spilled.slots(record, attempt, index),

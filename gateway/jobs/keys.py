@@ -33,6 +33,10 @@ class Keys:
         """The token of the attempt's Ray cluster."""
         return self._sign("ray", attempt)
 
+    def nodes(self, attempt: str) -> str:
+        """What the attempt's nodes make the authority of their certificates of."""
+        return self._sign("nodes", attempt)
+
     def token(self, container: Container) -> str:
         """The token of one boot of one container."""
         who = f"{container.attempt}.{container.index}.{container.boot}"

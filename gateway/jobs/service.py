@@ -84,6 +84,7 @@ class Service:
         self.large = LargeObjects(self.containers, repository.staged, store, clock)
         self.references = References(repository, self.change, stir, clock)
         self.containers.reads = self.references.reads
+        self.containers.node_tls = not launcher.capabilities.private_network
         self._cached = CachedTasks(repository.cache, store, clock)
 
     @property

@@ -45,9 +45,12 @@ def on_code_engine(tmp_path, simulator):
 
 
 class Patient(LogisticRegression):
-    """Takes its time, so that there is work for every node."""
+    """Takes its time, so that there is work for every node; where others may listen, nodes speak TLS."""
 
     def fit(self, X, y, sample_weight=None):
+        import os
+
+        assert os.environ["RAY_USE_TLS"] == "1"
         time.sleep(0.25)
         return super().fit(X, y, sample_weight)
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
+from dataclasses import replace
 
-from tests.doubles import TIME, Container, outcome, progress
+from tests.doubles import TIME, Container, InstantLauncher, outcome, progress, until
 from tests.servers.databases import BOTH
 
 DATABASES = BOTH
@@ -43,6 +44,27 @@ async def test_events_are_taken_once_and_in_order(gateway):
     await head.commit()
     await gateway.ended(job)
     assert [event["candidate"] for event in await gateway.events(job) if event["type"] == "outcome"] == [0, 1, 2]
+
+
+async def test_nodes_have_a_secret_where_others_may_listen_between_them(deploy):
+    public = replace(InstantLauncher.platform, private_network=False)
+    gateway = deploy(InstantLauncher(platform=public))
+    job = await gateway.submit(resources={"workers": 1, "cpus": 1})
+    await gateway.head(job)
+    alone = await gateway.submit(resources={"workers": 0})
+    secrets = {await _node_secret(gateway, job, index) for index in (0, 1)}
+    assert len(secrets) == 1, "one authority for all"
+    assert len(next(iter(secrets))) >= 64
+    assert await _node_secret(gateway, alone, 0) is None
+    gateway.service.containers.node_tls = False
+    assert await _node_secret(gateway, job, 0) is None
+
+
+async def _node_secret(gateway, job, index):
+    attempt = f"{job}-1"
+    await until(lambda: attempt in gateway.launcher.runs)
+    container = Container(gateway.anonymous, attempt, gateway.keys.bootstrap(attempt), index)
+    return (await container.order()).json().get("node_secret")
 
 
 async def test_each_container_has_its_own_numbers(gateway):

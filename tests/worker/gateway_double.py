@@ -57,6 +57,7 @@ class GatewayDouble:
         self.cancel = self.over = False
         self.batches = Counter()
         self.ray_token = "r" * 64
+        self.node_secret = None
         self._server = None
         self.port = 0
         self.start()
@@ -159,6 +160,7 @@ class GatewayDouble:
             deadline=datetime.now(UTC) + timedelta(hours=1),
             cluster=self.cluster,
             ray_token=self.ray_token,
+            node_secret=self.node_secret,
             trust_scope={"tenant": "t", "project": "p"},
             definition=None if index else JobDefinition.model_validate({**DEFINITION, "warm": self.warm}),
             blobs={} if index else {sha: {"method": "GET", "url": f"{self.url}/store/{sha}"} for sha in self.blobs},
