@@ -12,6 +12,7 @@ MODULES = {
     **dict.fromkeys(("events", "streams"), "events"),
     "images": "images",
     "logs": "logs",
+    "clusters": "clusters",
     "many_jobs": "many_jobs",
     "platforms": "platforms",
     "repeat": "repeat",

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from dataclasses import replace
 
-from tests.doubles import TIME, Container, InstantLauncher, outcome, progress, until
+from tests.doubles import TIME, BlindLauncher, Container, InstantLauncher, outcome, progress, until
 from tests.servers.databases import BOTH
 
 DATABASES = BOTH
@@ -65,6 +65,22 @@ async def _node_secret(gateway, job, index):
     await until(lambda: attempt in gateway.launcher.runs)
     container = Container(gateway.anonymous, attempt, gateway.keys.bootstrap(attempt), index)
     return (await container.order()).json().get("node_secret")
+
+
+async def test_a_worker_that_comes_after_the_commit_is_told_that_all_is_done_and_one_after_the_end_too(deploy):
+    gateway = deploy(BlindLauncher(blind=False))
+    job = await gateway.submit(resources={"workers": 2, "cpus": 1})
+    head = await gateway.head(job)
+    await head.register()
+    gateway.launcher.blind = True  # so that the platform does not say yet that nothing is left
+    await head.commit()
+    late = await gateway.head(job, index=1, boot="w1")
+    for until_ in ("head", "done"):
+        assert (await late.rendezvous(wait=10, until=until_)).json()["done"] is True
+    gateway.launcher.blind = False
+    await gateway.ended(job)
+    latest = Container(gateway.anonymous, late.attempt, late.bootstrap, 2, "w2")
+    assert (await latest.order()).json()["code"] == "attempt_over"
 
 
 async def test_each_container_has_its_own_numbers(gateway):

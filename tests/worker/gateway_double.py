@@ -141,6 +141,8 @@ class GatewayDouble:
         if action == "order":
             if bearer != BOOTSTRAP:
                 raise Fault(Code.UNAUTHORIZED)
+            if self.over:
+                raise Fault(Code.ATTEMPT_OVER)
             return 200, self._order(int(query["index"])).model_dump_json(by_alias=True).encode()
         if not bearer.startswith("token-canary-"):
             raise Fault(Code.UNAUTHORIZED)

@@ -93,6 +93,7 @@ async def test_a_head_without_tls_is_told_and_one_that_is_not_there_is_left_to_r
     await worker.check(address)
 
 
+@pytest.mark.slow
 def test_nodes_of_one_attempt_form_a_cluster_by_tls_and_a_strange_one_neither_joins_nor_holds_it_up(
     gateway_double, container
 ):
