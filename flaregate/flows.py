@@ -24,6 +24,7 @@ from flaregate_wire.jobs import (
     JobPage,
     JobView,
     PlanView,
+    PriceView,
 )
 from flaregate_wire.states import State
 
@@ -68,6 +69,12 @@ def asking_environment() -> Flow[dict[str, str]]:
     """What the workers have: versions by distribution, and `python`."""
     answer = yield calls.environment()
     return dict(answer.json())
+
+
+def asking_prices() -> Flow[PriceView]:
+    """Which launcher the gateway has, and what its platform asks for a container."""
+    answer = yield calls.prices()
+    return read(PriceView, answer)
 
 
 def planning(definition: JobDefinition) -> Flow[PlanView]:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from flaregate import flows
-from flaregate.cli import files, live, planned, report, saving, service, tabular, words
+from flaregate.cli import doctor, files, live, planned, report, saving, service, tabular, words
 from flaregate.cli.exits import Exit, exit_of
 from flaregate.client import Client, Job
 from flaregate.errors import FlaregateError, GatewayUnavailable, Refused
@@ -244,6 +244,25 @@ def list_jobs(
                 out.print(row, markup=False, highlight=False)
             else:
                 out.print(view.model_dump_json(exclude_none=True), markup=False, highlight=False)
+
+
+@app.command("doctor")
+def examine(
+    platform: Annotated[
+        str | None, typer.Option(help="The gateway's platform: local, container, code_engine, kubernetes, aws_batch.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=10, max=86_400, help="Seconds for the whole.")] = 600,
+    output: Format = Output.TEXT,
+) -> None:
+    """Run a head and a worker on the gateway's platform, and say which of them reached what, and what to do."""
+    with Client(warm=0) as client:
+        name = doctor.check_platform(client, platform)
+        view, found = doctor.examine(client, timeout)
+    if output is Output.TEXT:
+        doctor.show(out, name, view, found)
+    else:
+        out.print(doctor.as_json(name, view, found), markup=False, highlight=False)
+    raise typer.Exit(doctor.exit_for(view, found))
 
 
 @app.command()

@@ -76,6 +76,11 @@ def environment() -> Call:
     return Call("GET", "/v1/environment")
 
 
+def prices() -> Call:
+    """What the platform asks for a container."""
+    return Call("GET", "/v1/prices")
+
+
 def plan(definition: JobDefinition) -> Call:
     """What the job would do."""
     return Call("POST", "/v1/jobs:plan", headers=JSON, content=_body(definition))

@@ -56,12 +56,14 @@ def _size(cpus: float, memory: int, capabilities: Capabilities) -> tuple[float, 
 
 
 def _workers(resources: Resources, counts: Counts, capabilities: Capabilities, cpus: float) -> tuple[int, str]:
-    wants = (
-        resources.workers or resources.min_workers or (resources.topology == "cluster" and resources.workers is None)
-    )
-    if wants and not capabilities.peer_tcp:
-        message = f"containers of {capabilities.name!r} cannot reach each other; leave workers and topology out"
-        raise InvalidDefinition(message, (Fault(pointer="/resources/workers", rule="no_peer_tcp", message=message),))
+    asking = _asking_for_workers(resources)
+    if asking is not None and not capabilities.peer_tcp:
+        message = (
+            f"resources.{asking} asks for workers, and containers of {capabilities.name!r} cannot reach each other: "
+            f"leave it out, and ask for as many CPUs of one container with resources.cpus{_largest(capabilities)}"
+        )
+        fault = Fault(pointer=f"/resources/{asking}", rule="no_peer_tcp", message=message)
+        raise InvalidDefinition(message, (fault,))
     if resources.workers is not None:
         return resources.workers, f"{resources.workers} workers were asked for"
     if resources.topology == "single":
@@ -78,6 +80,19 @@ def _workers(resources: Resources, counts: Counts, capabilities: Capabilities, c
     useful = room if counts.tasks is None else math.ceil(counts.tasks / (TASKS_PER_CPU * cpus)) - 1
     tasks = "an unknown number of" if counts.tasks is None else counts.tasks
     return min(room, useful), f"{tasks} tasks, {cpus:g} vCPU a container, room for {room} workers"
+
+
+def _asking_for_workers(resources: Resources) -> str | None:
+    """The field that cannot be met without a worker."""
+    if resources.workers:
+        return "workers"
+    if resources.min_workers:
+        return "min_workers"
+    return "topology" if resources.topology == "cluster" and resources.workers is None else None
+
+
+def _largest(capabilities: Capabilities) -> str:
+    return f"; the largest has {max(capabilities.sizes)[0]:g}" if capabilities.sizes else ""
 
 
 def _over(cluster: Cluster, capabilities: Capabilities) -> list[Fault]:

@@ -1,0 +1,71 @@
+"""`flaregate doctor`: a job of next to nothing on the gateway's platform, and what came of it, step by step."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rich.console import Console
+
+from flaregate import flows
+from flaregate.cli.exits import Exit, exit_of
+from flaregate.client import Client
+from flaregate.errors import Refused
+from flaregate.preflight import Step, definition, steps
+from flaregate_wire.events import Event
+from flaregate_wire.jobs import JobView
+from flaregate_wire.problems import Code
+
+
+def check_platform(client: Client, wanted: str | None) -> str:
+    """The name of the gateway's platform. Raises Refused where another one is wanted."""
+    name = client.link.run(flows.asking_prices()).launcher
+    if wanted is not None and wanted != name:
+        told = (
+            f"the gateway at {client.url} launches on {name!r}, not {wanted!r}: name the other gateway with "
+            f"FLAREGATE_URL, or start one with FLAREGATE_LAUNCHER={wanted}"
+        )
+        raise Refused(told, code=Code.INVALID_REQUEST)
+    return name
+
+
+def examine(client: Client, timeout: float) -> tuple[JobView, list[Step]]:
+    """Run the job on a head and a worker; on a head alone where the platform is set to have no others."""
+    try:
+        job = client.submit_definition(definition(1, timeout))
+    except Refused as refused:
+        if all(fault.rule != "no_peer_tcp" for fault in refused.errors):
+            raise
+        job = client.submit_definition(definition(0, timeout))
+    events: Sequence[Event] = list(job.events())
+    view = job.wait()
+    return view, steps(events, view)
+
+
+def show(out: Console, platform: str, view: JobView, found: Sequence[Step]) -> None:
+    """A line for each step, and what to do about the first that did not happen."""
+    alone = "" if view.cluster.workers else f", on a head alone: {view.cluster.why}"
+    _print(out, f"{view.id} on {platform!r}{alone}")
+    for step in found:
+        when = "   –     " if step.seconds is None else f"{step.seconds:7.2f} s"
+        _print(out, f"{'no' if step.seconds is None else 'ok':<3} {when}  {step.name}")
+        if step.advice is not None:
+            _print(out, f"               → {step.advice}")
+    if view.message:
+        _print(out, f"{view.state}: {view.message}")
+
+
+def as_json(platform: str, view: JobView, found: Sequence[Step]) -> str:
+    """The same for programs."""
+    told = {"platform": platform, "job": view.id, "state": view.state, "reason": view.reason, "message": view.message}
+    return json.dumps({**told, "steps": [asdict(step) for step in found]})
+
+
+def exit_for(view: JobView, found: Sequence[Step]) -> Exit:
+    """0 where every step happened; else as the job ended, or the platform's fault."""
+    if all(step.seconds is not None for step in found):
+        return exit_of(view)
+    return exit_of(view) or Exit.PLATFORM
+
+
+def _print(out: Console, line: str) -> None:
+    out.print(line, markup=False, highlight=False)
