@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 import flaregate as fg
 from flaregate.versions import here
+from flaregate_wire.events import AttemptEvent, OutcomeEvent
 from tests.conftest import gateway_on, until
 from tests.servers.code_engine import JOB, KEY, PROJECT, code_engine
 
@@ -76,3 +77,28 @@ def test_a_job_runs_on_a_head_and_two_workers_and_its_receipt_is_the_bill(on_cod
         used = job.view().usage.vcpu_seconds
     billed = simulator.project.billed.vcpu_seconds
     assert used == pytest.approx(billed, rel=0.01)
+
+
+def test_an_instance_that_is_taken_away_is_replaced_by_a_job_run_of_its_own_and_billed(on_code_engine, simulator):
+    pipe = fg.Pipeline("digits")
+    pipe.node("logistic", Patient(max_iter=200, tol=0.1), after=pipe.node("pca", PCA(5, random_state=0)))
+    axes = {"logistic__C": list(np.logspace(-3, 1, 16))}
+    with on_code_engine.client() as client:
+        sizes = {"workers": 1, "min_workers": 1, "cpus": 1, "memory": 4_000_000_000}
+        job = client.submit(pipe, action="search", X=X, y=Y, axes=axes, cv=5, refit=False, **sizes)
+        told = []
+        for event in job.events():
+            if isinstance(event, AttemptEvent):
+                told.append((event.phase, event.index))
+            if isinstance(event, OutcomeEvent) and told and ("lost", 1) not in told:
+                (taken,) = [one for _, one in simulator.project.living() if one.index == 1] or [None]
+                if taken is not None:
+                    taken.running.end(force=True)
+        view = job.wait()
+        assert (view.state, view.message) == ("succeeded", None)
+        wanted = [("joined", 1), ("lost", 1), ("launched", 2), ("joined", 2), ("committed", 0)]
+        assert [one for one in told if one in wanted] == wanted
+        until(lambda: not simulator.project.living() and not simulator.project.visible(), 20)
+    billed = simulator.project.billed
+    assert sorted(name.rpartition("-")[2] for name in billed.runs) == ["1", "x2"]
+    assert view.usage.vcpu_seconds == pytest.approx(billed.vcpu_seconds, rel=0.01)

@@ -65,3 +65,22 @@ def test_a_worker_that_comes_when_tasks_run_already_takes_its_part(gateway_doubl
         assert time.monotonic() - done < GONE_SECONDS
     assert double.manifest.succeeded, double.manifest
     assert len(nodes_of(double)) == 3
+
+
+@pytest.mark.slow
+def test_a_gateway_that_is_away_while_the_cluster_forms_holds_up_neither_the_head_nor_the_workers(
+    gateway_double, container
+):
+    double = gateway_double(workers=1, lease=30)
+    driver = "report({'type': 'event', 'event': {'type': 'progress', 'time': '2026-01-01T00:00:00Z', 'attempt': 1,"
+    driver += " 'done': 1, 'total': 9}}); time.sleep(1); finish()"
+    with container(double, 1, ray=JOINS) as worker:
+        until(lambda: double.phases(1) == ["booted"], 10)
+        with container(double, 0, driver=driver, ray="import time; time.sleep(1)\n" + JOINS) as head:
+            until(lambda: double.phases(0), 10)
+            double.go_away()
+            time.sleep(2)  # in which Ray is ready on the head
+            double.start()
+            until(lambda: "joined" in double.phases(1), 20)
+            assert [head.wait(20), worker.wait(10)] == [0, 0]
+    assert double.manifest.succeeded
