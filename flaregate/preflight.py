@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flaregate_wire.definitions import JobDefinition
-from flaregate_wire.events import AttemptEvent, AttemptPhase, Event, LogEvent
+from flaregate_wire.events import AttemptEvent, AttemptPhase, ConditionEvent, Event, LogEvent, OutcomeEvent
 from flaregate_wire.jobs import JobView
 
 CELLS = 12
@@ -41,7 +41,7 @@ class Step:
 class _Expected:
     name: str
     advice: str
-    seen: Callable[[Event], bool]
+    seen: Callable[[Event, JobView], bool]
     worker: bool = False
     """Only where there is one; a head alone begins without Ray."""
 
@@ -57,19 +57,40 @@ def steps(events: Sequence[Event], view: JobView) -> list[Step]:
     for expected in _EXPECTED:
         if expected.worker and not view.cluster.workers:
             continue
-        when = next((event.time for event in events if expected.seen(event)), None)
+        when = next((event.time for event in events if expected.seen(event, view)), None)
         missed = when is None and all(step.seconds is not None for step in found)
         seconds = None if when is None else max(0.0, (when - view.created).total_seconds())
         found.append(Step(expected.name, seconds, expected.advice if missed else None))
     return found
 
 
-def _reached(phase: AttemptPhase, index: int = 0) -> Callable[[Event], bool]:
-    return lambda event: isinstance(event, AttemptEvent) and (event.phase, event.index) == (phase, index)
+def remarks(events: Sequence[Event]) -> list[str]:
+    """What the gateway and the platform said meanwhile, each once."""
+    told: dict[str, None] = {}
+    for event in events:
+        match event:
+            case ConditionEvent(active=True, message=str() as message):
+                told[f"{event.name}: {message}"] = None
+            case AttemptEvent(phase="lost"):
+                ended = ", ".join(f"{name} {value}" for name, value in event.detail.items())
+                told[f"worker {event.index} was lost: {ended or 'the platform does not say how'}"] = None
+            case _:
+                pass
+    return list(told)
 
 
-def _logged(index: int) -> Callable[[Event], bool]:
-    return lambda event: isinstance(event, LogEvent) and event.index == index
+def _reached(phase: AttemptPhase, index: int = 0) -> Callable[[Event, JobView], bool]:
+    return lambda event, _: isinstance(event, AttemptEvent) and (event.phase, event.index) == (phase, index)
+
+
+def _logged(index: int) -> Callable[[Event, JobView], bool]:
+    return lambda event, _: isinstance(event, LogEvent) and event.index == index
+
+
+def _worked(event: Event, view: JobView) -> bool:
+    """Whether a worker has done any of it; that is known when all is done."""
+    hosts = () if view.result is None else view.result.stats.hosts
+    return isinstance(event, OutcomeEvent) and any(host.startswith("worker") for host in hosts)
 
 
 _EXPECTED = (
@@ -109,9 +130,15 @@ _EXPECTED = (
         _logged(0),
     ),
     _Expected(
-        "the head reached the worker, and the worker the store",
-        "traffic goes both ways: the head opens connections to the worker too; see network policies and security "
-        "groups, and whether the worker reaches the store",
+        "the head reached the worker",
+        "traffic goes both ways: the head opens connections to the worker, too; see network policies and security "
+        "groups",
+        _worked,
+        worker=True,
+    ),
+    _Expected(
+        "the worker reached the store",
+        "containers must reach the store's address, or the gateway's where it serves the store",
         _logged(1),
         worker=True,
     ),

@@ -29,7 +29,7 @@ from worker_image.worker import Worker
 _GRACE_SECONDS = 5.0
 """What the driver has between SIGTERM and SIGKILL."""
 _LAST_WORDS_SECONDS = 2.0
-"""What shipping the log and the events may take after a cancel."""
+"""What shipping the log and the events may take after a cancel, or when a worker's Ray is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,8 @@ async def _follow(container: Container, flow: Head | Worker, cancelled: asyncio.
     except LeaseLost as exc:
         return _say(exc, Exit.LEASE_LOST)
     except RayBroken as exc:
+        container.log.write(f"worker {container.order.index}: {exc}\n".encode())
+        await _last_words(container, flow)
         return _say(exc, Exit.BROKEN)
     except LinkError as exc:
         return _say(exc, Exit.REFUSED)

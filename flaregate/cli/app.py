@@ -257,12 +257,12 @@ def examine(
     """Run a head and a worker on the gateway's platform, and say which of them reached what, and what to do."""
     with Client(warm=0) as client:
         name = doctor.check_platform(client, platform)
-        view, found = doctor.examine(client, timeout)
+        found = doctor.examine(client, name, timeout)
     if output is Output.TEXT:
-        doctor.show(out, name, view, found)
+        doctor.show(out, found)
     else:
-        out.print(doctor.as_json(name, view, found), markup=False, highlight=False)
-    raise typer.Exit(doctor.exit_for(view, found))
+        out.print(doctor.as_json(found), markup=False, highlight=False)
+    raise typer.Exit(doctor.exit_for(found.view, found.steps))
 
 
 @app.command()

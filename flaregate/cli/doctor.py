@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from rich.console import Console
 
@@ -10,10 +10,12 @@ from flaregate import flows
 from flaregate.cli.exits import Exit, exit_of
 from flaregate.client import Client
 from flaregate.errors import Refused
-from flaregate.preflight import Step, definition, steps
+from flaregate.preflight import Step, definition, remarks, steps
 from flaregate_wire.events import Event
 from flaregate_wire.jobs import JobView
 from flaregate_wire.problems import Code
+
+LOG_LINES = 20
 
 
 def check_platform(client: Client, wanted: str | None) -> str:
@@ -28,7 +30,19 @@ def check_platform(client: Client, wanted: str | None) -> str:
     return name
 
 
-def examine(client: Client, timeout: float) -> tuple[JobView, list[Step]]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came of the job."""
+
+    platform: str
+    view: JobView
+    steps: Sequence[Step]
+    remarks: Sequence[str]
+    log: Sequence[str]
+    """The last lines that its containers wrote."""
+
+
+def examine(client: Client, platform: str, timeout: float) -> Found:
     """Run the job on a head and a worker; on a head alone where the platform is set to have no others."""
     try:
         job = client.submit_definition(definition(1, timeout))
@@ -38,26 +52,31 @@ def examine(client: Client, timeout: float) -> tuple[JobView, list[Step]]:
         job = client.submit_definition(definition(0, timeout))
     events: Sequence[Event] = list(job.events())
     view = job.wait()
-    return view, steps(events, view)
+    return Found(platform, view, steps(events, view), remarks(events), list(job.logs(tail=LOG_LINES)))
 
 
-def show(out: Console, platform: str, view: JobView, found: Sequence[Step]) -> None:
-    """A line for each step, and what to do about the first that did not happen."""
+def show(out: Console, found: Found) -> None:
+    """A line for each step, what to do about the first that did not happen, and then what was said and logged."""
+    view = found.view
     alone = "" if view.cluster.workers else f", on a head alone: {view.cluster.why}"
-    _print(out, f"{view.id} on {platform!r}{alone}")
-    for step in found:
+    _print(out, f"{view.id} on {found.platform!r}{alone}")
+    for step in found.steps:
         when = "   –     " if step.seconds is None else f"{step.seconds:7.2f} s"
         _print(out, f"{'no' if step.seconds is None else 'ok':<3} {when}  {step.name}")
         if step.advice is not None:
             _print(out, f"               → {step.advice}")
-    if view.message:
-        _print(out, f"{view.state}: {view.message}")
+    if exit_for(view, found.steps) is Exit.SUCCEEDED:
+        return
+    for line in (*found.remarks, f"{view.state}: {view.message or 'without a message'}", *found.log):
+        _print(out, line)
 
 
-def as_json(platform: str, view: JobView, found: Sequence[Step]) -> str:
+def as_json(found: Found) -> str:
     """The same for programs."""
-    told = {"platform": platform, "job": view.id, "state": view.state, "reason": view.reason, "message": view.message}
-    return json.dumps({**told, "steps": [asdict(step) for step in found]})
+    view = found.view
+    told = {"platform": found.platform, "job": view.id, "state": view.state, "reason": view.reason}
+    more = {"message": view.message, "remarks": list(found.remarks), "log": list(found.log)}
+    return json.dumps({**told, **more, "steps": [asdict(step) for step in found.steps]})
 
 
 def exit_for(view: JobView, found: Sequence[Step]) -> Exit:

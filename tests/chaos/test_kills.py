@@ -1,5 +1,6 @@
 """kill -9 of gateway, head and worker during a job; cancel in each state. Real processes, real Ray."""
 
+import signal
 import time
 from pathlib import Path
 
@@ -174,7 +175,7 @@ def test_workers_that_are_killed_again_and_again_do_not_keep_a_job_from_its_end(
                 worker = supervisor(job.id, index)
                 if worker is not None and index not in killed:
                     killed.add(index)
-                    worker.kill()
+                    worker.send_signal(signal.SIGTERM if index == 2 else signal.SIGKILL)
             time.sleep(0.2)
         assert killed == {1, 2, 3}, "as many replacements as there is a bound for"
         assert_all_is_well(job, count=16)

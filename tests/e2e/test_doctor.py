@@ -18,7 +18,8 @@ NAMES = [
     "the worker started and reached the gateway",
     "the worker reached the head",
     "the head reached the store",
-    "the head reached the worker, and the worker the store",
+    "the head reached the worker",
+    "the worker reached the store",
     "the outcome was committed",
     "every container is gone",
 ]
@@ -89,6 +90,7 @@ def test_where_head_and_worker_cannot_talk_it_says_so_and_what_to_do(on_code_eng
     assert lines[advice - 1].startswith("no")
     assert "the worker reached the head" in lines[advice - 1]
     assert "containers of a run must reach each other by TCP on all ports" in lines[advice]
+    assert "failed: 0 of the 1 workers that min_workers asks for joined within 20 s" in lines
 
 
 @pytest.mark.platforms

@@ -109,6 +109,7 @@ def test_nodes_of_one_attempt_form_a_cluster_by_tls_and_a_strange_one_neither_jo
         stranger = stack.enter_context(container(strange, 2, ray=None))
         worker = stack.enter_context(container(double, 1, ray=None))
         assert stranger.wait(20) == 2
+        assert strange.log(2).startswith(f"worker 2: the node at {double.head.address} and this one do not take each")
         assert head.wait(60) == 0
         assert worker.wait(10) == 0
     assert double.manifest.succeeded, double.manifest
