@@ -26,6 +26,7 @@ INDEX = f"int(next((os.environ[name] for name in {_NAMES} if name in os.environ)
 SLEEPS = "import time; time.sleep(600)"
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 HEAD_ENDS = f"import os, time; time.sleep(600 if {INDEX} else 0)"
+FIRST_WORKER_ENDS = f"import os, time; time.sleep(0 if {INDEX} == 1 else 600)"
 
 
 class Platform(Protocol):
@@ -106,6 +107,19 @@ class LauncherConformance:
         await launcher.stop(handle, force=True)
         await gone(platform, launcher, handle)
 
+    async def test_a_lost_worker_is_replaced_and_not_started_anew(self, platform: Platform) -> None:
+        launcher = platform.launcher(FIRST_WORKER_ENDS)
+        asked = order(platform)
+        handle = await launcher.launch(asked)
+        before = await phases(platform, launcher, handle, Phase.RUNNING, Phase.ENDED)
+        again = replace(asked, replacements=(2,), lost=(1,))
+        for gateway in (launcher, platform.launcher(FIRST_WORKER_ENDS)):  # the second one is the first restarted
+            assert await gateway.launch(again) == handle
+        after = await phases(platform, launcher, handle, Phase.RUNNING, Phase.ENDED, Phase.RUNNING)
+        assert [one.started for one in after.instances[:2]] == [one.started for one in before.instances]
+        await launcher.stop(handle, force=True)
+        await gone(platform, launcher, handle)
+
     async def test_a_run_that_has_ended_is_not_started_again(self, platform: Platform) -> None:
         launcher = platform.launcher("pass")
         asked = order(platform)
@@ -133,9 +147,7 @@ class LauncherConformance:
     async def test_a_head_that_ends_leaves_the_workers_in_sight(self, platform: Platform) -> None:
         launcher = platform.launcher(HEAD_ENDS)
         handle = await launcher.launch(order(platform))
-        async with patience(platform):
-            while not _only_the_worker_runs(await sighting(launcher, handle)):
-                await asyncio.sleep(0.05)
+        await phases(platform, launcher, handle, Phase.ENDED, Phase.RUNNING)
         assert not (await sighting(launcher, handle)).gone
 
     async def test_stop_asks_and_is_repeatable(self, platform: Platform) -> None:
@@ -239,12 +251,18 @@ async def running(platform: Platform, launcher: Launcher, handle: Handle) -> Sig
             await asyncio.sleep(0.05)
 
 
+async def phases(platform: Platform, launcher: Launcher, handle: Handle, *expected: Phase) -> Sighting:
+    """The sighting in which the containers are as expected."""
+    async with patience(platform):
+        while True:
+            seen = await sighting(launcher, handle)
+            if [one.phase for one in seen.instances] == [*expected]:
+                return seen
+            await asyncio.sleep(0.05)
+
+
 @asynccontextmanager
 async def patience(platform: Platform) -> AsyncIterator[None]:
     """As long as the platform may take."""
     async with asyncio.timeout(platform.patience):
         yield
-
-
-def _only_the_worker_runs(seen: Sighting) -> bool:
-    return [one.phase for one in seen.instances] == [Phase.ENDED, Phase.RUNNING]

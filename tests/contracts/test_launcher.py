@@ -4,6 +4,7 @@ import gc
 import os
 import secrets
 import warnings
+from dataclasses import replace
 
 import pytest
 
@@ -98,6 +99,17 @@ class TestAwsBatch(LauncherConformance):
                 await platform.made[0].stop(handle, force=True)
         for launcher in platform.made:
             await launcher.close()
+
+    async def test_a_lost_worker_is_replaced_and_not_started_anew(self, platform):
+        """moto has one state for all nodes of a job, so the worker is not seen to end; what Batch shows is in test_jobs."""
+        launcher = platform.launcher(SLEEPS)
+        asked = order(platform)
+        handle = await launcher.launch(asked)
+        before = await running(platform, launcher, handle)
+        await launcher.launch(replace(asked, replacements=(2,), lost=(1,)))
+        after = await running(platform, launcher, handle)
+        assert [one.index for one in after.instances] == [0, 1, 2]
+        assert after.instances[:2] == before.instances
 
     async def test_a_head_that_ends_leaves_the_workers_in_sight(self, platform):
         """Batch itself ends all nodes with the main one; in moto the job runs on until it is stopped."""
