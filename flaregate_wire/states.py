@@ -55,6 +55,7 @@ class Reason(StrEnum):
     USER_ERROR = "user_error"
     SOME_CANDIDATES_FAILED = "some_candidates_failed"
     OOM_KILLED = "oom_killed"
+    OUT_OF_DISK = "out_of_disk"
     HEAD_LOST = "head_lost"
     WORKERS_NOT_JOINED = "workers_not_joined"
     LAUNCH_TIMEOUT = "launch_timeout"
@@ -84,6 +85,7 @@ HINTS: dict[Reason, str] = {
     Reason.USER_ERROR: "the pipeline's own code raised; read the first traceback and the last log lines",
     Reason.SOME_CANDIDATES_FAILED: "the other candidates' results are complete; each failed outcome has its traceback",
     Reason.OOM_KILLED: "a container ran out of memory; ask for more with resources.memory",
+    Reason.OUT_OF_DISK: "a container's disk was full; write less, or raise resources.memory if that sizes it",
     Reason.HEAD_LOST: "the head's process ended without a word; submit again, or allow retries with limits.retries",
     Reason.WORKERS_NOT_JOINED: "fewer workers than min_workers joined in time; lower min_workers or submit again",
     Reason.LAUNCH_TIMEOUT: "the platform accepted the launch and the head never reported; see the gateway's log",

@@ -91,7 +91,8 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher) -> Ga
         service.containers.node_tls = settings.node_tls
     linger = launcher.capabilities.linger if settings.linger is None else settings.linger
     price = launcher.capabilities.price
-    rules = Rules(settings.launch_timeout, settings.grace, linger, lease, clock(), price)
+    sizes = launcher.capabilities.sizes
+    rules = Rules(settings.launch_timeout, settings.grace, linger, lease, clock(), price, sizes)
     cadence = Cadence(settings.tick, settings.reap_interval)
     reconciler = Reconciler(repository, launcher, keys, service, rules, cadence, url, clock)
     service.stirred, service.place, service.figures = reconciler.nudge, reconciler.place, reconciler.figures

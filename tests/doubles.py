@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from gateway.launchers.base import (
+    Barred,
     CannotSee,
     Capabilities,
     Handle,
@@ -136,6 +137,29 @@ class BlindLauncher(InstantLauncher):
     async def list(self):
         if self.blind:
             raise CannotSee("429 from the platform")
+        return await super().list()
+
+
+@dataclass
+class BarringLauncher(InstantLauncher):
+    """Takes no credentials until someone has mended them; what runs there goes on."""
+
+    barred: str | None = "the API key is not taken"
+
+    def _enter(self):
+        if self.barred:
+            raise Barred(self.barred)
+
+    async def launch(self, order):
+        self._enter()
+        return await super().launch(order)
+
+    async def observe(self, handles):
+        self._enter()
+        return await super().observe(handles)
+
+    async def list(self):
+        self._enter()
         return await super().list()
 
 

@@ -22,6 +22,10 @@ class _Collector(Collector):
         gauges = {
             "platform_runs": (figures.platform_runs, "Runs that the platform says are alive."),
             "orphaned_runs": (figures.orphaned_runs, "Of these, runs that no live attempt owned at the last search."),
+            "platform_barred": (
+                int(figures.barred is not None),
+                "Whether the platform refuses the gateway's credentials.",
+            ),
             "jobs_waiting": (figures.waiting, "Jobs that wait for room on the platform."),
         }
         for name, (value, meaning) in gauges.items():

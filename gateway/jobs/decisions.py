@@ -10,10 +10,13 @@ from gateway.jobs.moves import used
 from gateway.jobs.records import AttemptRecord, JobRecord, Verdict
 from gateway.launchers.base import InstanceSighting, Phase, Price, Sighting, Trouble
 
+GB = 10**9
 FORCE_AGAIN = 5.0
 """Seconds after which a forced stop that had no effect is repeated."""
 UNREAD = "references_unread"
 """The condition of a job whose references could not be looked at yet."""
+BARRED = "platform_barred"
+"""The condition of a job that waits until the platform lets the gateway in."""
 UNLISTED = 30.0
 """Seconds after a launch in which a platform may not show the run yet."""
 SILENT_LEASES = 2
@@ -32,6 +35,8 @@ class Rules:
     """When this gateway began to answer; silence before it is no container's fault."""
     price: Price | None = None
     """The platform's; None where it is not known."""
+    sizes: tuple[tuple[float, int], ...] = ()
+    """The (vCPU, bytes of memory) that a container of the platform may have, smallest first; empty: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,9 @@ def decide(
         return _next(job, now, rules, let_in=let_in) if ending is None else Close(ending)
     if attempt.verdict is not None:
         return _end(attempt, attempt.verdict, sighting, now, rules)
-    verdict = ending or _lost(attempt, sighting, now, rules)
+    if ending is None and attempt.launched is None and any(one.name == BARRED for one in job.conditions):
+        return Wait()
+    verdict = ending or _lost(job, attempt, sighting, now, rules)
     if verdict is not None:
         return Rule(verdict)
     return Launch() if attempt.launched is None else _replaced(job, attempt, sighting)
@@ -163,10 +170,12 @@ def _too_dear(
     return Verdict(State.CANCELLED, now, Reason.COST_CAP, told)
 
 
-def _lost(attempt: AttemptRecord, sighting: Sighting | None, now: datetime, rules: Rules) -> Verdict | None:
+def _lost(
+    job: JobRecord, attempt: AttemptRecord, sighting: Sighting | None, now: datetime, rules: Rules
+) -> Verdict | None:
     """Only a positive sighting of the end or a visible deadline ends an attempt."""
     if attempt.launched is not None and sighting is not None:
-        seen = _sighted(attempt, sighting, now)
+        seen = _sighted(job, attempt, sighting, now, rules)
         if seen is not None:
             return seen
     if 0 not in attempt.boots:
@@ -181,7 +190,7 @@ def _lost(attempt: AttemptRecord, sighting: Sighting | None, now: datetime, rule
     return None
 
 
-def _sighted(attempt: AttemptRecord, sighting: Sighting, now: datetime) -> Verdict | None:
+def _sighted(job: JobRecord, attempt: AttemptRecord, sighting: Sighting, now: datetime, rules: Rules) -> Verdict | None:
     """What the platform's word on the head means. A run that was just launched may not be listed yet."""
     head = sighting.head
     if head is None:
@@ -194,12 +203,27 @@ def _sighted(attempt: AttemptRecord, sighting: Sighting, now: datetime) -> Verdi
         return Verdict(State.FAILED, now, Reason.IMAGE_PULL_FAILED, f"the image cannot be pulled{story}")
     if head.phase is not Phase.ENDED:
         return None
-    if head.trouble is Trouble.OUT_OF_MEMORY:
-        return Verdict(State.FAILED, now, Reason.OOM_KILLED, f"the head ran out of memory{story}")
+    if head.trouble is not None:
+        return _starved(head.trouble, f"{story}: {_had(job, rules)}", now)
     code = "" if head.exit_code is None else f" with exit code {head.exit_code}"
     return Verdict(
         State.FAILED, now, Reason.HEAD_LOST, f"the head's process ended{code} before it had committed{story}"
     )
+
+
+def _starved(trouble: Trouble, story: str, now: datetime) -> Verdict:
+    if trouble is Trouble.OUT_OF_MEMORY:
+        return Verdict(State.FAILED, now, Reason.OOM_KILLED, f"the head ran out of memory{story}")
+    return Verdict(State.FAILED, now, Reason.OUT_OF_DISK, f"the head's disk was full{story}")
+
+
+def _had(job: JobRecord, rules: Rules) -> str:
+    """What the head had, and what it could have had."""
+    cluster = job.cluster
+    larger = [size for size in rules.sizes if size[0] >= cluster.cpus and size[1] > cluster.memory]
+    cpus, memory = min(larger, key=lambda size: (size[1], size[0]), default=(0.0, 0))
+    more = f"; the next size has {memory / GB:g} GB with {cpus:g} vCPU" if larger else ""
+    return f"it had {cluster.memory / GB:g} GB with {cluster.cpus:g} vCPU{more}"
 
 
 def _end(attempt: AttemptRecord, verdict: Verdict, sighting: Sighting | None, now: datetime, rules: Rules) -> Action:

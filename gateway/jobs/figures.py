@@ -1,4 +1,4 @@
-"""What the gateway counts of itself while it runs, for whoever watches it. Numbers only; nothing of users."""
+"""What the gateway knows of itself while it runs, for whoever watches it. Nothing of users."""
 
 from dataclasses import dataclass, field
 
@@ -17,6 +17,8 @@ class Figures:
     """Workers that were asked for in the place of lost ones."""
     platform_unseen: int = 0
     """Looks at the platform that got no answer."""
+    barred: str | None = None
+    """Why the platform does not let the gateway in; None while it does."""
     waiting: int = 0
     """Jobs that wait for room on the platform."""
     held: dict[str, int] = field(default_factory=dict)

@@ -273,6 +273,14 @@ def wish(job: JobRecord, reason: Reason) -> Move | None:
     return None if job.wish is not None or job.state.terminal else Move(replace(job, wish=reason))
 
 
+def barred(job: JobRecord, attempt: AttemptRecord | None, name: str, now: datetime, message: str | None) -> Move | None:
+    """The platform lets the gateway in no more, or again: the deadline of a launch counts from then."""
+    move = condition(job, name, now, message)
+    if move is None or attempt is None or attempt.launched is not None or attempt.gone is not None:
+        return move
+    return replace(move, attempt=replace(attempt, created=now))
+
+
 def condition(job: JobRecord, name: str, now: datetime, message: str | None) -> Move | None:
     """Something is the case beside the state (`message`), or no longer (None)."""
     known = any(found.name == name for found in job.conditions)

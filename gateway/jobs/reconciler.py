@@ -23,6 +23,7 @@ from gateway.jobs.ledger import Admission, admit, bounded, claim_of
 from gateway.jobs.records import AttemptRecord, Instance, JobRecord, Verdict
 from gateway.jobs.repository import Change, SqlRepository, Written
 from gateway.launchers.base import (
+    Barred,
     CannotSee,
     Handle,
     InstanceSighting,
@@ -190,13 +191,33 @@ class Reconciler:
             if attempt is not None and attempt.gone is None
         }
         self.figures.held = dict(Counter(record.state.value for record, _ in jobs))
-        if handles:
+        if handles or self.figures.barred is not None:
             await self._observe(handles)
+        await self._bar([pair for pair in jobs if pair[1] is None or pair[1].launched is None or pair[1].gone])
         if self._quota is not None:
             await self._admit(self._quota)
         for record, attempt in jobs:
             if self._due(record, attempt):
                 self._enqueue(record.id)
+
+    def _entered(self, error: CannotSee | LaunchFailed | None = None) -> None:
+        """The platform was asked something: did it let the gateway in? An error of another kind does not tell."""
+        was = self.figures.barred
+        if error is None:
+            self.figures.barred = None
+        elif isinstance(error, Barred):
+            self.figures.barred = str(error)
+        if was != self.figures.barred:
+            log.warning("nothing is launched: %s", self.figures.barred or "that is over, the platform lets us in again")
+
+    async def _bar(self, jobs: list[tuple[JobRecord, AttemptRecord | None]]) -> None:
+        """Tell those of our jobs that would be launched that they have to wait, or that they need not any more."""
+        message, now = self.figures.barred, self._now()
+        for record, _ in jobs:
+            if moves.condition(record, d.BARRED, now, message) is not None:
+                with contextlib.suppress(Overtaken):
+                    how = partial(moves.barred, name=d.BARRED, now=now, message=message)
+                    await self._change(record.id, how)
 
     async def _admit(self, quota: Quota) -> None:
         """Find out who may begin, of the jobs of all gateways on the database; tell those of ours that have to wait."""
@@ -214,7 +235,7 @@ class Reconciler:
                     await self._change(job, partial(_crowded, now=now, reason=place.reason))
 
     def _let_in(self, job: str) -> bool:
-        return self._quota is None or job in self._admission.let_in
+        return self.figures.barred is None and (self._quota is None or job in self._admission.let_in)
 
     def _due(self, record: JobRecord, attempt: AttemptRecord | None) -> bool:
         sighting = self._sighting(attempt)
@@ -227,7 +248,9 @@ class Reconciler:
         asked, now, message = next(self._count), self._now(), None
         try:
             seen = await self._launcher.observe(tuple(handles))
+            self._entered()
         except CannotSee as error:
+            self._entered(error)
             message = str(error) or "the platform gave no answer"
             seen = {}
             self.figures.platform_unseen += 1
@@ -370,6 +393,10 @@ class Reconciler:
                 await self._launcher.launch(order)
         except LaunchRefused as error:
             return await self._refused(record.id, attempt, str(error))
+        except Barred as error:
+            self._entered(error)
+            self._not_before[attempt.id] = self._now() + RELAUNCH
+            return False  # the next look tells the jobs, and asks whether it still is so
         except (LaunchFailed, TimeoutError) as error:
             message = str(error) or "the platform gave no answer to the launch"
             self._not_before[attempt.id] = self._now() + RELAUNCH
@@ -403,6 +430,7 @@ class Reconciler:
             try:
                 await self._end_orphans()
             except CannotSee as error:
+                self._entered(error)
                 log.info("runs without an owner could not be looked for: %s", error)
             except Exception:  # the next search may succeed
                 log.exception("runs without an owner could not be ended")
@@ -410,6 +438,7 @@ class Reconciler:
 
     async def _end_orphans(self) -> None:
         alive = await self._launcher.list()
+        self._entered()
         orphans = [handle for handle in alive if await self._ownerless(handle)]
         self.figures.platform_runs, self.figures.orphaned_runs = len(alive), len(orphans)
         for handle in orphans:

@@ -291,7 +291,14 @@ class Service:
         raise JobMissing(f"job {job!r} left no artifact {name!r}")
 
     async def ready(self) -> dict[str, object]:
-        """What the gateway needs, each with what it is; false where it does not answer."""
+        """What the gateway needs, each with what it is; false where it does not answer.
+
+        Not so the platform: one that lets nobody in is told, but containers that run on it go on needing the gateway.
+        """
         await self._repository.active()
         found = await self.readiness.look()
-        return {"database": self._repository.kind, "store": False if found is None else asdict(found)}
+        return {
+            "database": self._repository.kind,
+            "store": False if found is None else asdict(found),
+            "platform": {"name": self._launcher.capabilities.name, "barred": self.figures.barred},
+        }

@@ -22,6 +22,10 @@ class CannotSee(Exception):
     """The platform gave no answer. It says nothing about what runs there."""
 
 
+class Barred(CannotSee, LaunchFailed):
+    """The platform does not let the gateway in: nothing is seen or launched until someone mends key, rights or name."""
+
+
 class Phase(StrEnum):
     """What a platform says of a container."""
 
@@ -172,12 +176,13 @@ class Launcher(Protocol):
     async def launch(self, order: LaunchOrder) -> Handle:
         """Start those of `order.indices` that were not started for this attempt yet; adopt what exists.
 
-        Raises LaunchRefused (bad size, no permission: never) or LaunchFailed (over quota, no answer: not now).
+        Raises LaunchRefused (bad size: never), LaunchFailed (over quota, no answer: not now) or Barred, as a look then
+        does too.
         """
         ...
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Sighting]:
-        """What the platform says of each. Raises CannotSee rather than guess; one request for all of them."""
+        """What the platform says of each. Raises CannotSee rather than guess; one request for all, or for none."""
         ...
 
     async def stop(self, handle: Handle, *, force: bool = False) -> None:

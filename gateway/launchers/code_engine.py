@@ -1,4 +1,4 @@
-"""Runs attempts as job runs of IBM Cloud Code Engine. The one module that imports ibm_code_engine_sdk.
+"""Runs attempts as job runs of IBM Cloud Code Engine.
 
 A run is one job run with an array: index 0 is the head. Its name says which attempt it is; Code Engine has no labels.
 A replacement is a job run of its own. What the API lists is the only thing that is believed, once a tick.
@@ -11,17 +11,13 @@ import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, TypeVar
-
-from ibm_cloud_sdk_core import ApiException
-from ibm_cloud_sdk_core.authenticators import Authenticator, IAMAuthenticator
-from ibm_code_engine_sdk.code_engine_v2 import CodeEngineV2
-from requests.exceptions import RequestException
+from typing import Any
 
 from gateway.launchers.base import (
+    Barred,
     CannotSee,
     Capabilities,
     Handle,
@@ -34,9 +30,9 @@ from gateway.launchers.base import (
     Quota,
     Sighting,
 )
+from gateway.launchers.code_engine_api import Access, Api, Refusal
 from gateway.launchers.code_engine_runs import attempt_of, instances, name_of_replacement, spec_of
 
-API_VERSION = "2025-07-10"
 PAYLOAD_BYTES = 8 * 1024
 """Of a job run's body at most: Code Engine takes 10 KiB."""
 NAME_LENGTH = 63
@@ -69,10 +65,7 @@ PRICE = Price(
     source="IBM's list price of 2026-06 (for 10^9 bytes), without the free tier",
 )
 QUOTA = Quota(cpus=128, memory=512 * _GB, instances=250, runs=100)
-_UNAUTHORIZED, _NOT_FOUND, _CONFLICT, _TOO_MANY, _SERVER_FAULT = 401, 404, 409, 429, 500
-_QUOTA_WORDS = ("quota", "limit")
-
-T = TypeVar("T")
+_FORBIDDEN, _NOT_FOUND, _CONFLICT = 403, 404, 409
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +101,14 @@ class CodeEngineLauncher:
             raise LaunchRefused(f"the gateway's name {settings.gateway!r} is not 1 to 12 lower-case letters and digits")
         self._settings = settings
         self._clock = clock
-        self._local = threading.local()
+        self._api = Api(Access(settings.project, settings.region, settings.key, settings.url, settings.iam_url), clock)
+        self._noting = threading.Lock()
         self._created: dict[str, float] = {}
-        """When a run was created by this process: it may not be listed yet."""
-        self._names = defaultdict[str, set[str]](set)
-        """The job runs of each attempt, as far as this process has seen them."""
+        """When a job run was created, or found to be there, by this process: it may not be listed yet."""
+        self._names: Mapping[str, Collection[str]] = {}
+        """The listed job runs of each attempt."""
         self._last: tuple[float, Mapping[str, Sequence[InstanceSighting]]] = (-math.inf, {})
         """When the API was last asked, and what it said."""
-        self._quiet_until = 0.0
-        """Until then the API has asked not to be asked."""
         quota = settings.quota
         self.capabilities = Capabilities(
             name="code_engine",
@@ -180,26 +172,35 @@ class CodeEngineLauncher:
         if len(name) > NAME_LENGTH or size > PAYLOAD_BYTES:
             raise LaunchRefused(f"the job run {name!r} would be {size} bytes; at most {PAYLOAD_BYTES}, and 63 letters")
         try:
-            self._ask(lambda api: api.create_job_run(self._settings.project, **body))
-        except ApiException as exc:
-            if exc.status_code == _CONFLICT:
-                return  # created before, by this gateway or by the one before it
-            story = f"Code Engine did not take the job run {name}: {_story(exc)}"
-            refused = exc.status_code < _SERVER_FAULT and exc.status_code not in (_TOO_MANY, _UNAUTHORIZED)
-            if refused and not any(word in story.lower() for word in _QUOTA_WORDS):
-                raise LaunchRefused(story) from exc
+            self._api.create(body)
+        except Refusal as exc:
+            if exc.status != _CONFLICT:  # or it was created before, by this gateway or by the one before it
+                self._unlaunched(name, exc)
+        except Barred:
+            raise
+        except CannotSee as exc:
+            raise LaunchFailed(f"no answer to the launch of {name}: {exc}") from exc
+        with self._noting:
+            self._created[name] = self._clock()
+
+    def _unlaunched(self, name: str, exc: Refusal) -> None:
+        """Say what a refusal means: not now, never, or that the gateway is not let into the project at all."""
+        story = f"Code Engine did not take the job run {name}: {exc}"
+        if exc.temporary:
             raise LaunchFailed(story) from exc
-        except (CannotSee, RequestException) as exc:
-            raise LaunchFailed(f"Code Engine gave no answer to the launch of {name}: {exc}") from exc
-        self._created[name] = self._clock()
-        self._names[order.attempt].add(name)
+        if exc.status in (_FORBIDDEN, _NOT_FOUND):
+            try:
+                self._seen()
+            except Barred:
+                raise
+            except CannotSee as unseen:
+                raise LaunchFailed(f"{story}; {unseen}") from exc
+        raise LaunchRefused(story) from exc
 
     def _body(self, name: str, order: LaunchOrder, indices: Collection[int]) -> dict[str, Any]:
         cluster = order.cluster
         if (cluster.cpus, cluster.memory) not in SIZES:
-            listed = ", ".join(f"{cpus:g} vCPU with {memory / _GB:g} GB" for cpus, memory in SIZES)
-            asked = f"{cluster.cpus:g} vCPU with {cluster.memory / _GB:g} GB"
-            raise LaunchRefused(f"{asked} is no size of Code Engine's; these are: {listed}")
+            raise LaunchRefused(_no_size(cluster.cpus, cluster.memory))
         variables = {
             "FLAREGATE_URL": order.gateway_url,
             "FLAREGATE_ATTEMPT": order.attempt,
@@ -216,93 +217,54 @@ class CodeEngineLauncher:
             "scale_cpu_limit": f"{cluster.cpus:g}",
             "scale_memory_limit": memory,
             "scale_ephemeral_storage_limit": memory,  # Ray's object store lies there: /dev/shm has 64 MB
-            "scale_max_execution_time": int(min(MOST_SECONDS, max(60, order.max_seconds))),
+            "scale_max_execution_time": int(min(MOST_SECONDS, max(1, order.max_seconds))),
             "scale_retry_limit": 0,
         }
 
     def _seen(self) -> Mapping[str, Sequence[InstanceSighting]]:
-        """Every container of this gateway's by its attempt. Raises CannotSee."""
-        runs = {str(run.get("name", "")): run for run in self._listed()}
+        """Every container of this gateway's by its attempt. Raises Barred or CannotSee."""
+        runs = {str(run["name"]): run for run in self._api.runs(self._settings.job)}
         own = {name: run for name, run in runs.items() if name.startswith(self._prefix)}
-        now = self._clock()
-        self._created = {name: at for name, at in self._created.items() if now - at < NEW_SECONDS and name not in own}
-        found = defaultdict[str, Any](lambda: [])  # noqa: PIE807
-        self._names = defaultdict(set)
-        for name in (*own, *self._created):
-            attempt, index = attempt_of(name.removeprefix(self._prefix))
-            self._names[attempt].add(name)
-            new = (InstanceSighting(index or 0, Phase.PENDING),)
-            found[attempt].extend(instances(own[name], index) if name in own else new)
-        self._last = (now, found)
+        found = defaultdict[str, Any](list)
+        names = defaultdict[str, set[str]](set)
+        with self._noting:
+            now = self._clock()
+            self._created = {name: at for name, at in self._created.items() if now - at < NEW_SECONDS}
+            for name in {**own, **self._created}:
+                attempt, index = attempt_of(name.removeprefix(self._prefix))
+                names[attempt].add(name)
+                new = (InstanceSighting(index or 0, Phase.PENDING),)
+                found[attempt].extend(instances(own[name], index) if name in own else new)
+            self._names = names
+            self._last = (now, found)
         return found
 
-    def _listed(self) -> Iterator[Mapping[str, Any]]:
-        start: str | None = None
-        while True:
-            try:
-                page = self._ask(
-                    lambda api, start=start: api.list_job_runs(  # type: ignore[misc]
-                        self._settings.project, job_name=self._settings.job, limit=100, start=start
-                    )
-                )
-            except ApiException as exc:
-                raise CannotSee(f"Code Engine did not list the job runs: {_story(exc)}") from exc
-            except RequestException as exc:
-                raise CannotSee(f"Code Engine gave no answer: {exc}") from exc
-            yield from page.get("job_runs", ())
-            start = (page.get("next") or {}).get("start")
-            if not start:
-                return
-
     def _delete(self, handle: Handle) -> None:
-        for name in {handle.name} | self._names[handle.attempt]:
-            try:
-                self._ask(lambda api, name=name: api.delete_job_run(self._settings.project, name))  # type: ignore[misc]
-            except ApiException as exc:
-                if exc.status_code != _NOT_FOUND:
-                    raise CannotSee(f"Code Engine did not delete {name}: {_story(exc)}") from exc
-            except RequestException as exc:
-                raise CannotSee(f"Code Engine gave no answer: {exc}") from exc
-            self._created.pop(name, None)
-
-    def _ask(self, request: Callable[[CodeEngineV2], Any]) -> Any:
-        """One request; a token that is no longer taken is asked for anew, once. Raises ApiException and others."""
-        if self._clock() < self._quiet_until:
-            raise CannotSee("Code Engine has asked not to be asked for a while")
-        try:
-            return request(self._api()).get_result()
-        except ApiException as exc:
-            if exc.status_code == _TOO_MANY:
-                self._quiet_until = self._clock() + _retry_after(exc)
-            if exc.status_code != _UNAUTHORIZED:
-                raise
-        self._local.api = None
-        return request(self._api()).get_result()
-
-    def _api(self) -> CodeEngineV2:
-        """A client of this thread's: its session is not to be shared."""
-        api: CodeEngineV2 | None = getattr(self._local, "api", None)
-        if api is None:
-            api = CodeEngineV2(authenticator=self._authenticator(), version=API_VERSION)
-            region = self._settings.region
-            api.set_service_url(self._settings.url or f"https://api.{region}.codeengine.cloud.ibm.com/v2")
-            api.set_http_config({"timeout": 30})
-            self._local.api = api
-        return api
-
-    def _authenticator(self) -> Authenticator:
-        return IAMAuthenticator(self._settings.key, url=self._settings.iam_url)
+        if self._last[0] == -math.inf:
+            self._seen()  # a gateway that has just started does not know the replacements
+        with self._noting:
+            created = {
+                name for name in self._created if attempt_of(name.removeprefix(self._prefix))[0] == handle.attempt
+            }
+            names = {handle.name, *created, *self._names.get(handle.attempt, ())}
+        for name in sorted(names):
+            self._api.delete(name)
+            with self._noting:
+                self._created.pop(name, None)
 
 
 def _index(sighting: InstanceSighting) -> int:
     return sighting.index
 
 
-def _story(exc: ApiException) -> str:
-    return f"{exc.status_code} {exc.message}"
+def _no_size(cpus: float, memory: int) -> str:
+    larger = [size for size in SIZES if size[0] >= cpus and size[1] >= memory]
+    size = min(larger, default=max(SIZES))
+    return (
+        f"resources.cpus and resources.memory: {_told(cpus, memory)} is no size of Code Engine's; "
+        f"the {'next' if larger else 'largest'} is {_told(*size)}"
+    )
 
 
-def _retry_after(exc: ApiException) -> float:
-    headers = getattr(exc.http_response, "headers", None) or {}
-    text = str(headers.get("Retry-After", "1"))
-    return float(text) if text.replace(".", "", 1).isdigit() else 1.0
+def _told(cpus: float, memory: int) -> str:
+    return f"{cpus:g} vCPU with {memory / _GB:g} GB"

@@ -40,30 +40,33 @@ def spec_of(indices: Collection[int]) -> str:
 def instances(run: Mapping[str, Any], replacement: int | None) -> Iterator[InstanceSighting]:
     """What a job run says of its instances. A field that is missing or a word that is unknown ends nothing."""
     status = run.get("status_details") or {}
-    details: Mapping[str, Mapping[str, Any]] = status.get("indices_details") or {}
-    words = {str(index): detail for index, detail in details.items()} or _by_lists(run, status)
-    for text, detail in words.items():
-        index = int(text) if text.isdigit() else 0
+    details = status.get("indices_details")
+    found = _by_lists(run, status)
+    if isinstance(details, dict):
+        found |= {int(index): one for index, one in details.items() if index.isdigit() and isinstance(one, dict)}
+    for index, detail in sorted(found.items()):
         yield _instance(detail, index if replacement is None else replacement)
 
 
-def _by_lists(run: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Where there are no details: from the lists of indices, else each as the whole run."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for word in _PHASES:
-        for index in _expanded(str(status.get(f"{word}_indices") or "")):
-            found[index] = {"status": word, "finished_at": status.get("completion_time")}
-    if found:
-        return found
-    whole = str(run.get("status", ""))
-    word = {"completed": "succeeded"}.get(whole, whole)
-    return {index: {"status": word} for index in _expanded(str(run.get("scale_array_spec") or "0"))}
+def _by_lists(run: Mapping[str, Any], status: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+    """What is known without details: from the lists of indices, else each as the whole run.
+
+    A run has failed as soon as one of its instances has: then nothing is known of the others.
+    """
+    asked = _expanded(run.get("scale_array_spec")) or [0]
+    word = {"completed": "succeeded"}.get(str(run.get("status")), str(run.get("status") or ""))
+    whole = {"status": "not told" if word == "failed" and len(asked) > 1 else word}
+    found: dict[int, Mapping[str, Any]] = dict.fromkeys(asked, whole)
+    for listed in _PHASES:
+        ended = {"status": listed, "finished_at": status.get("completion_time")}
+        found |= dict.fromkeys(_expanded(status.get(f"{listed}_indices")), ended)
+    return found
 
 
-def _expanded(spec: str) -> Iterator[str]:
-    for part in filter(None, spec.split(",")):
-        first, _, last = part.strip().partition("-")
-        yield from (str(index) for index in range(int(first), int(last or first) + 1))
+def _expanded(spec: object) -> list[int]:
+    """The numbers of `0-3,7`; what cannot be read is left out."""
+    parts = (re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part) for part in str(spec or "").split(","))
+    return [index for part in parts if part for index in range(int(part[1]), int(part[2] or part[1]) + 1)]
 
 
 def _instance(detail: Mapping[str, Any], index: int) -> InstanceSighting:
@@ -72,11 +75,11 @@ def _instance(detail: Mapping[str, Any], index: int) -> InstanceSighting:
     if phase is None:
         log.warning("Code Engine says %r of an instance, which is no word that this gateway knows", word)
         return InstanceSighting(index, Phase.RUNNING, _time(detail.get("started_at")), story=f"unknown state {word!r}")
-    sighting = InstanceSighting(index, phase, _time(detail.get("started_at")), story=story)
-    if phase is not Phase.ENDED:
-        return sighting
     trouble = next((trouble for begin, trouble in _TROUBLES if begin in story), None)
-    return replace(sighting, ended=_time(detail.get("finished_at")), exit_code=_code(word, story), trouble=trouble)
+    sighting = InstanceSighting(index, phase, _time(detail.get("started_at")), story=story)
+    if phase is Phase.ENDED:
+        return replace(sighting, ended=_time(detail.get("finished_at")), exit_code=_code(word, story), trouble=trouble)
+    return replace(sighting, trouble=trouble) if trouble is Trouble.IMAGE_PULL else sighting
 
 
 def _code(word: str, story: str) -> int | None:

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.jobs.reconciler import Cadence
 from gateway.launchers.code_engine import CodeEngineLauncher
+from infra.code_engine.simulator.instances import Ending
 from tests.doubles import outcome, until
 from tests.gateway.conftest import Deployed, digits
 from tests.served import listening, served
@@ -32,7 +33,7 @@ class Pretended:
         threading.Thread(target=self._live, daemon=True).start()
 
     def ended(self):
-        return self.code
+        return None if self.code is None else Ending(self.code)
 
     def end(self, *, force):
         self.stop.set()
@@ -63,14 +64,16 @@ class Pretended:
 
 
 class Pretends:
+    def close(self):
+        pass
+
     def start(self, name, environment, command, size):
         return Pretended(dict(environment))
 
 
 @pytest.fixture
 def simulator(tmp_path):
-    with code_engine(tmp_path / "instances") as simulator:
-        simulator.project._starts = Pretends()
+    with code_engine(tmp_path / "instances", starts=Pretends()) as simulator:
         yield simulator
 
 
@@ -157,13 +160,23 @@ class Address:
 
     def __init__(self):
         self.gateway = None
+        self.requests = set()
+
+    def cut(self):
+        """The gateway is gone, and with it what it was asked."""
+        self.gateway = None
+        for request in self.requests:
+            request.cancel()
 
     async def __call__(self, scope, receive, send):
         if self.gateway is None:
             await send({"type": "http.response.start", "status": 503, "headers": []})
             await send({"type": "http.response.body", "body": b""})
         else:
-            await self.gateway.app(scope, receive, send)
+            request = asyncio.create_task(self.gateway.app(scope, receive, send))
+            self.requests.add(request)
+            request.add_done_callback(self.requests.discard)
+            await request
 
 
 @pytest.mark.timeout(400)
@@ -186,10 +199,11 @@ async def _killed_at(folder, simulator, address, url, at):
     address.gateway = first
     job = await first.submit(resources=RESOURCES)
     first.reconcile()
-    await until(lambda: bomb.gone_off.is_set() or _over(first, job), 60, 0.02)
+    await until(lambda: bomb.gone_off.is_set() or _forgotten(first, job, simulator), 60, 0.02)
     reached = bomb.gone_off.is_set()
+    bomb.at = bomb.at if reached else None  # what comes now is no step of the job
     if reached:
-        address.gateway = None
+        address.cut()
         await first.die()
     second = Deployed(folder, launcher_at(simulator), **pace) if reached else first
     try:
@@ -205,6 +219,11 @@ async def _killed_at(folder, simulator, address, url, at):
     finally:
         await second.close()
     return reached
+
+
+async def _forgotten(gateway, job, simulator):
+    """All steps are done: the last one is that the platform forgets the run."""
+    return await _over(gateway, job) and not simulator.project.visible()
 
 
 async def _over(gateway, job):

@@ -3,21 +3,17 @@
 import asyncio
 import json
 
-import httpx
 import pytest
-from ibm_cloud_sdk_core import ApiException
-from ibm_cloud_sdk_core.authenticators import IAMAuthenticator
-from ibm_code_engine_sdk.code_engine_v2 import CodeEngineV2
 
-from gateway.launchers.base import CannotSee, LaunchFailed, LaunchRefused, Phase, Trouble
-from gateway.launchers.code_engine import API_VERSION, PAYLOAD_BYTES, SIZES, CodeEngineLauncher
+from gateway.launchers.base import Barred, CannotSee, LaunchFailed, LaunchRefused, Phase, Trouble
+from gateway.launchers.code_engine import PAYLOAD_BYTES, CodeEngineLauncher
+from gateway.launchers.code_engine_api import PATIENCE, retry_after
 from gateway.launchers.code_engine_runs import attempt_of, instances
 from gateway.launchers.conformance import SLEEPS, gone, order, running, sighting
-from infra.code_engine.simulator import limits
 from infra.code_engine.simulator.limits import Quota
 from infra.code_engine.simulator.project import Pace
 from tests.contracts.launchers import CodeEnginePlatform
-from tests.servers.code_engine import JOB, KEY, PROJECT, code_engine
+from tests.servers.code_engine import KEY, PROJECT, code_engine
 
 
 class Clock:
@@ -38,58 +34,6 @@ def platform(simulator):
     return CodeEnginePlatform(simulator)
 
 
-@pytest.fixture
-def api(simulator):
-    """IBM's client, as anybody would make it."""
-    client = CodeEngineV2(authenticator=IAMAuthenticator(KEY, url=simulator.url), version=API_VERSION)
-    client.set_service_url(f"{simulator.url}/v2")
-    return client
-
-
-def create(api, **changes):
-    size = {"scale_cpu_limit": "1", "scale_memory_limit": "4G"}
-    return api.create_job_run(PROJECT, **{"job_name": JOB, "name": "r", **size} | changes).get_result()
-
-
-@pytest.mark.parametrize(
-    ("changes", "code"),
-    [
-        ({"run_arguments": ["x" * limits.BODY_BYTES]}, "payload_too_large"),
-        ({"name": "n" * 64}, "invalid_name"),
-        ({"name": "Upper"}, "invalid_name"),
-        ({"scale_cpu_limit": "3"}, "invalid_cpu_memory"),
-        ({"scale_memory_limit": "1G"}, "invalid_cpu_memory"),
-        ({"scale_memory_limit": "4GB"}, "invalid_size"),
-        ({"scale_array_spec": "0-1000"}, "invalid_array_spec"),
-        ({"scale_retry_limit": 6}, "invalid_scale"),
-        ({"scale_max_execution_time": 86401}, "invalid_scale"),
-        ({"scale_ephemeral_storage_limit": "5G"}, "invalid_storage"),
-        ({"image_secret": "s"}, "invalid_template_override"),
-        ({"job_name": "another"}, "job_not_found"),
-    ],
-)
-def test_the_simulator_refuses_what_code_engine_refuses(api, changes, code):
-    with pytest.raises(ApiException) as refused:
-        create(api, **changes)
-    assert refused.value.http_response.json()["errors"][0]["code"] == code
-
-
-def test_the_simulator_takes_what_is_just_within_the_limits(api, simulator):
-    simulator.command("true")
-    create(api, name="n" * 63, scale_array_spec="0-3,7", scale_retry_limit=5, scale_max_execution_time=86400)
-    body = json.dumps(
-        {"job_name": JOB, "name": "r", "scale_cpu_limit": "1", "scale_memory_limit": "4G", "run_arguments": [""]}
-    )
-    create(api, run_arguments=["x" * (limits.BODY_BYTES - len(body))])
-    listed = api.list_job_runs(PROJECT, limit=1).get_result()
-    assert len(listed["job_runs"]) == 1
-    assert api.list_job_runs(PROJECT, limit=1, start=listed["next"]["start"]).get_result()["job_runs"][0]["name"] == "r"
-
-
-def test_the_simulators_sizes_are_the_launchers():
-    assert [(float(cpus), int(size * 1e9)) for cpus, sizes in limits.SIZES.items() for size in sizes] == list(SIZES)
-
-
 @pytest.mark.parametrize("simulator", [{"quota": Quota(runs=2)}], indirect=True)
 async def test_over_the_number_of_runs_is_not_now_rather_than_never(platform):
     launcher = platform.launcher("pass")
@@ -99,9 +43,12 @@ async def test_over_the_number_of_runs_is_not_now_rather_than_never(platform):
     await gone(platform, launcher, handles[0])
     await launcher.forget(handles[0])
     async with asyncio.timeout(5):
-        while len(await launcher.kept()) == 2:
-            await asyncio.sleep(0.02)
-    await launcher.launch(order(platform, "job-3-1", workers=0))
+        while True:
+            try:
+                await launcher.launch(order(platform, "job-3-1", workers=0))
+                break
+            except LaunchFailed:  # until the deleted one is really gone
+                await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("simulator", [{"quota": Quota(cpus=2.0)}], indirect=True)
@@ -121,7 +68,7 @@ async def test_a_token_that_has_expired_is_renewed(platform, simulator):
     launcher = platform.launcher(SLEEPS)
     handle = await launcher.launch(order(platform, workers=0))
     for _ in range(2):
-        simulator.simulator.tokens.clear()
+        simulator.simulator.iam.tokens.clear()
         assert not (await sighting(launcher, handle)).gone
     simulator.faults.left["unauthorized"] = 2
     with pytest.raises(CannotSee, match="401"):
@@ -145,6 +92,97 @@ async def test_a_platform_that_asks_for_patience_is_left_alone_as_long_as_it_say
     assert sum(simulator.simulator.requests.values()) == asked
     clock.now += 1.1
     assert not (await sighting(launcher, handle)).gone
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "3"}, 3),
+        ({"Retry-After": "Wed, 25 Nov 2026 10:00:42 GMT", "Date": "Wed, 25 Nov 2026 10:00:00 GMT"}, 42),
+        ({"Retry-After": "Wed, 25 Nov 2026 10:00:00 GMT", "Date": "Wed, 25 Nov 2026 10:00:42 GMT"}, 0),
+        ({"Retry-After": "Wed, 25 Nov 2099 10:00:00 GMT"}, PATIENCE),
+        ({"Retry-After": "86400"}, PATIENCE),
+        ({"Retry-After": "-1"}, 0),
+        ({"Retry-After": "soon"}, 1),
+        ({}, 1),
+    ],
+)
+def test_how_long_an_answer_asks_for_patience(headers, seconds):
+    assert retry_after(headers) == seconds
+
+
+async def test_patience_is_kept_where_it_is_asked_for_after_a_token_was_renewed(platform, simulator):
+    clock = Clock()
+    simulator.program(SLEEPS)
+    launcher = CodeEngineLauncher(simulator.settings(), clock)
+    handle = await launcher.launch(order(platform, workers=0))
+    simulator.faults.next = ["unauthorized", "too_many"]
+    with pytest.raises(CannotSee, match="429"):
+        await launcher.observe([handle])
+    asked = sum(simulator.simulator.requests.values())
+    with pytest.raises(CannotSee, match="not to be asked"):
+        await launcher.observe([handle])
+    assert sum(simulator.simulator.requests.values()) == asked
+    clock.now += 1.1
+    assert not (await sighting(launcher, handle)).gone
+
+
+async def test_a_wrong_key_bars_and_is_no_ones_fault_and_all_goes_on_when_it_is_mended(platform, simulator):
+    launcher = platform.launcher(SLEEPS)
+    simulator.simulator.iam.key = "another"
+    for _ in range(3):
+        async with asyncio.timeout(5):
+            with pytest.raises(Barred, match=r"API key could not be found.*FLAREGATE_CODE_ENGINE_KEY"):
+                await launcher.launch(order(platform, workers=0))
+            with pytest.raises(Barred):
+                await launcher.observe([])
+    simulator.simulator.iam.key = KEY
+    assert not (await sighting(launcher, await launcher.launch(order(platform, workers=0)))).gone
+
+
+async def test_a_project_that_is_not_there_bars(platform, simulator):
+    launcher = CodeEngineLauncher(simulator.settings(project="another"))
+    with pytest.raises(Barred, match="FLAREGATE_CODE_ENGINE_PROJECT"):
+        await launcher.launch(order(platform, workers=0))
+    with pytest.raises(Barred, match="FLAREGATE_CODE_ENGINE_PROJECT"):
+        await launcher.list()
+
+
+async def test_iam_that_does_not_answer_says_nothing_of_the_key(platform, simulator):
+    launcher = platform.launcher(SLEEPS)
+    simulator.faults.left["broken"] = 1
+    with pytest.raises(LaunchFailed, match="IAM gave no token: 500") as failed:
+        await launcher.launch(order(platform, workers=0))
+    assert not isinstance(failed.value, Barred)
+    async with asyncio.timeout(5):
+        assert not (await sighting(launcher, await launcher.launch(order(platform, workers=0)))).gone
+
+
+async def test_threads_share_one_token(platform, simulator):
+    launcher = platform.launcher(SLEEPS)
+    await asyncio.gather(*(launcher.observe([]) for _ in range(8)))
+    assert simulator.simulator.requests["POST /identity/token"] == 1
+
+
+async def test_a_restarted_gateway_ends_the_replacements_too(platform, simulator):
+    launcher = platform.launcher(SLEEPS)
+    handle = await launcher.launch(order(platform, "job-1-1", workers=0, replacements=(1, 2)))
+    await running(platform, launcher, handle)
+    restarted = platform.launcher(SLEEPS)
+    await restarted.stop(handle)
+    await gone(platform, restarted, handle)
+    async with asyncio.timeout(5):
+        while simulator.project.visible():
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("renamed", [{"runs": []}, {"job_runs": None}, {"job_runs": [{"title": "fg-test-job-1"}]}, []])
+async def test_a_list_that_cannot_be_read_says_nothing(platform, simulator, renamed):
+    launcher = platform.launcher(SLEEPS)
+    await launcher.launch(order(platform, workers=0))
+    simulator.faults.list = renamed
+    with pytest.raises(CannotSee, match="cannot be read"):
+        await launcher.list()
 
 
 async def test_one_look_is_one_request_however_many_runs_there_are(platform, simulator):
@@ -185,12 +223,23 @@ async def test_words_and_fields_that_are_unknown_or_missing_end_nothing(platform
         ({}, [(0, Phase.RUNNING)]),
         ({"status": "pending", "scale_array_spec": "0-1"}, [(0, Phase.PENDING), (1, Phase.PENDING)]),
         ({"status": "completed", "status_details": None}, [(0, Phase.ENDED)]),
-        ({"status_details": {"failed_indices": "0", "running_indices": "1-2"}}, [(1, Phase.RUNNING), (2, Phase.RUNNING), (0, Phase.ENDED)]),
-        ({"status_details": {"indices_details": {"3": {"status": "failed", "finished_at": "never"}}}}, [(3, Phase.ENDED)]),
+        ({"status_details": {"failed_indices": "0", "running_indices": "1-2"}}, [(0, Phase.ENDED), (1, Phase.RUNNING), (2, Phase.RUNNING)]),
+        ({"status": "failed"}, [(0, Phase.ENDED)]),
+        ({"status": "failed", "scale_array_spec": "0-1"}, [(0, Phase.RUNNING), (1, Phase.RUNNING)]),
+        ({"status": "running", "scale_array_spec": "0-1", "status_details": {"indices_details": {"1": {"status": "failed"}}}}, [(0, Phase.RUNNING), (1, Phase.ENDED)]),
+        ({"status": "running", "status_details": {"indices_details": {"zero": {"status": "failed"}}}}, [(0, Phase.RUNNING)]),
+        ({"status": "running", "status_details": {"indices_details": {"0": None}, "failed_indices": "all"}}, [(0, Phase.RUNNING)]),
+        ({"status_details": {"indices_details": {"3": {"status": "failed", "finished_at": "never"}}}}, [(0, Phase.RUNNING), (3, Phase.ENDED)]),
     ],
 )  # fmt: skip
 def test_what_is_left_of_an_answer_is_read(run, expected):
     assert [(one.index, one.phase) for one in instances(run, None)] == expected
+
+
+def test_an_image_that_cannot_be_pulled_is_told_while_it_is_tried():
+    detail = {"status": "pending", "last_failure_reason": "ImagePullBackOff"}
+    (seen,) = instances({"status_details": {"indices_details": {"0": detail}}}, None)
+    assert (seen.phase, seen.trouble) == (Phase.PENDING, Trouble.IMAGE_PULL)
 
 
 @pytest.mark.parametrize(
@@ -211,10 +260,10 @@ def test_reasons_of_failures(story, code, trouble):
 
 async def test_instances_that_die_and_that_never_start(platform, simulator):
     launcher = platform.launcher(SLEEPS)
-    simulator.project.broken = {"die"}
+    simulator.faults.instances = {"die"}
     died = await gone(platform, launcher, await launcher.launch(order(platform, workers=0)))
     assert (died.head.exit_code, died.head.story) == (1, "ContainerExitedCode1")
-    simulator.project.broken = {"never"}
+    simulator.faults.instances = {"never"}
     handle = await launcher.launch(order(platform, workers=0))
     assert (await sighting(launcher, handle)).head.phase is Phase.PENDING
     await launcher.stop(handle)
@@ -226,12 +275,16 @@ async def test_instances_that_die_and_that_never_start(platform, simulator):
 async def test_what_can_never_run_is_refused(platform, simulator):
     launcher = platform.launcher(SLEEPS)
     odd = platform.cluster.model_copy(update={"cpus": 3.0})
-    with pytest.raises(LaunchRefused, match=r"these are: 0\.125 vCPU with 0\.25 GB"):
+    with pytest.raises(LaunchRefused, match=r"resources.cpus and .*: 3 vCPU with 4 GB .* the next is 4 vCPU with 8 GB"):
         await launcher.launch(order(platform, cluster=odd))
+    with pytest.raises(LaunchRefused, match="the largest is 12 vCPU with 48 GB"):
+        await launcher.launch(order(platform, cluster=odd.model_copy(update={"cpus": 16.0})))
     with pytest.raises(LaunchRefused, match="at most 8192"):
         await launcher.launch(order(platform, bootstrap="x" * PAYLOAD_BYTES))
     with pytest.raises(LaunchRefused, match=r"job_not_found|there is no job"):
         await CodeEngineLauncher(simulator.settings(job="another")).launch(order(platform))
+    with pytest.raises(LaunchRefused, match="FLAREGATE_CODE_ENGINE_KEY"):
+        CodeEngineLauncher(simulator.settings(key="{key}"))
     with pytest.raises(LaunchRefused, match="12 lower-case"):
         CodeEngineLauncher(simulator.settings(gateway="Not-a-name"))
     with pytest.raises(LaunchFailed):
@@ -241,7 +294,7 @@ async def test_what_can_never_run_is_refused(platform, simulator):
 async def test_the_platform_gets_a_code_for_once_and_no_key(platform, simulator):
     launcher = platform.launcher(SLEEPS)
     handle = await launcher.launch(order(platform))
-    body = simulator.project.get(handle.name).body
+    body = simulator.project.get(handle.name).order.body
     assert KEY not in json.dumps(body)
     variables = {one["name"]: one["value"] for one in body["run_env_variables"]}
     assert variables.keys() == {"FLAREGATE_URL", "FLAREGATE_ATTEMPT", "FLAREGATE_BOOTSTRAP"}
@@ -252,14 +305,3 @@ async def test_the_platform_gets_a_code_for_once_and_no_key(platform, simulator)
 def test_names_tell_the_attempt_and_the_replacement():
     assert attempt_of("job-01abc-2") == ("job-01abc-2", None)
     assert attempt_of("job-01abc-2-x17") == ("job-01abc-2", 17)
-
-
-async def test_the_simulator_has_a_door_for_faults_and_tells_its_bill(simulator, platform):
-    launcher = platform.launcher("pass")
-    await gone(platform, launcher, await launcher.launch(order(platform, workers=1)))
-    async with httpx.AsyncClient(base_url=simulator.url) as http:
-        assert (await http.post("/_simulator/faults", content=json.dumps({"broken": 1}))).json()["left"]["broken"] == 1
-        bill = (await http.get("/_simulator/bill")).json()
-        assert bill["living"] == 0
-        assert bill["vcpu_seconds"] == pytest.approx(bill["gb_seconds"] / 4)
-        assert (await http.get("/_simulator/requests")).json()

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from flaregate_wire.attempts import EventBatch, Manifest
 from flaregate_wire.definitions import Action
 from flaregate_wire.events import EndEvent, StateEvent, UsageEvent
-from flaregate_wire.jobs import Cluster, Progress
+from flaregate_wire.jobs import Cluster, Condition, Progress
 from flaregate_wire.states import Reason, State, may_move
 from gateway.jobs import decisions as d
 from gateway.jobs import intake, moves
@@ -57,6 +57,7 @@ def troubled(phase, trouble):
     return Sighting((InstanceSighting(0, phase, trouble=trouble, story="the platform's words"),))
 
 
+BARRED = (Condition(name=d.BARRED, since=NOW, message="no key"),)
 RUNNING, ENDED = seen(), seen(Phase.ENDED, Phase.ENDED, 137)
 HEADLESS = seen(Phase.ENDED, code=-9)
 ALONE = Sighting((InstanceSighting(0, Phase.RUNNING),))
@@ -109,6 +110,15 @@ def is_(expected):
         (job(State.LAUNCHING), attempt(boots={}), RUNNING, 120, ruled(Reason.LAUNCH_TIMEOUT)),
         (job(State.LAUNCHING), attempt(boots={}), None, 120, ruled(Reason.LAUNCH_TIMEOUT)),
         (job(State.LAUNCHING), attempt(launched=None, boots={}), None, 120, ruled(Reason.LAUNCH_TIMEOUT)),
+        (job(State.LAUNCHING, conditions=BARRED), attempt(launched=None, boots={}), None, 1000, is_(d.Wait())),
+        (job(State.LAUNCHING, conditions=BARRED), attempt(boots={}), RUNNING, 120, ruled(Reason.LAUNCH_TIMEOUT)),
+        (
+            job(State.LAUNCHING, conditions=BARRED, wish=Reason.CANCELLED_BY_USER),
+            attempt(launched=None, boots={}),
+            None,
+            1,
+            ruled(Reason.CANCELLED_BY_USER),
+        ),
         (job(State.LAUNCHING, wish=Reason.CLIENT_GONE), attempt(boots={}), RUNNING, 0, ruled(Reason.CLIENT_GONE)),
         # a look that failed, and silence, end nothing by themselves
         (job(), attempt(), RUNNING, 10, is_(d.Wait())),
@@ -147,7 +157,7 @@ def is_(expected):
             ruled(Reason.IMAGE_PULL_FAILED),
         ),
         (job(), attempt(), troubled(Phase.ENDED, Trouble.OUT_OF_MEMORY), 1, ruled(Reason.OOM_KILLED)),
-        (job(), attempt(), troubled(Phase.ENDED, Trouble.OUT_OF_DISK), 1, ruled(Reason.HEAD_LOST)),
+        (job(), attempt(), troubled(Phase.ENDED, Trouble.OUT_OF_DISK), 1, ruled(Reason.OUT_OF_DISK)),
         (job(State.LAUNCHING), attempt(launched=None, boots={}), Sighting(), 1, is_(d.Launch())),
         # time and wishes
         (job(), attempt(renewed=after(3600)), RUNNING, 3600, ruled(Reason.TIMEOUT)),
@@ -193,6 +203,17 @@ def test_the_next_step(record, last, sighting, at, expected):
     assert expected(action), action
 
 
+@pytest.mark.parametrize(
+    ("sizes", "more"),
+    [((), ""), (((1, 10**10), (2, 10**9), (2, 2 * 10**9), (4, 8 * 10**9)), "; the next size has 2 GB with 2 vCPU")],
+)
+def test_a_starved_head_is_told_what_it_had_and_could_have(sizes, more):
+    rules = replace(RULES, sizes=sizes)
+    action = d.decide(job(), attempt(), troubled(Phase.ENDED, Trouble.OUT_OF_MEMORY), after(1), rules)
+    told = "the head ran out of memory (the platform's words): it had 1.07374 GB with 2 vCPU"
+    assert action.verdict.message == told + more
+
+
 def test_thirty_minutes_without_sight_end_no_healthy_attempt():
     for second in range(0, 1800, 10):
         live = attempt(renewed=after(second))
@@ -213,6 +234,7 @@ def test_the_meter_counts_what_was_seen_and_a_dead_gateway_does_not_stretch_it()
     ("reason", "retries", "wish", "expected"),
     [
         (Reason.HEAD_LOST, 1, None, State.RETRYING),
+        (Reason.OUT_OF_DISK, 1, None, State.FINISHING),
         (Reason.HEAD_LOST, 0, None, State.FINISHING),
         (Reason.LAUNCH_TIMEOUT, 1, None, State.RETRYING),
         (Reason.WORKERS_NOT_JOINED, 1, None, State.RETRYING),

@@ -9,6 +9,7 @@ import pytest
 from gateway.launchers.base import LaunchFailed, LaunchRefused, Price
 from tests.doubles import (
     TIME,
+    BarringLauncher,
     BlindLauncher,
     Clock,
     Container,
@@ -277,6 +278,52 @@ async def test_a_launch_that_failed_or_whose_answer_was_lost(deploy, launches):
     await head.commit()
     assert (await gateway.ended(job))["state"] == "succeeded"
     assert list(gateway.launcher.runs) == [f"{job}-1"]
+
+
+@pytest.mark.parametrize("launching", [False, True])
+async def test_jobs_wait_for_a_platform_that_takes_no_credentials(deploy, launching):
+    """Not begun, or begun when the key was good: its deadlines count again when the key is mended."""
+    gateway = deploy(BarringLauncher(barred=None if launching else "the API key is not taken"))
+    if launching:
+        launch = gateway.launcher.launch
+
+        async def bar(order):
+            gateway.launcher.barred = "the API key is not taken"
+            return await launch(order)
+
+        gateway.launcher.launch = bar
+    job = await gateway.submit(limits={"retries": 0})
+    await until(lambda: _condition(gateway, job, "platform_barred"))
+    gateway.clock.pass_by(1000)
+    await asyncio.sleep(0.1)
+    view = await gateway.view(job)
+    assert view["state"] == ("launching" if launching else "queued")
+    assert {one["message"] for one in view["conditions"]} == {"the API key is not taken"}
+    answer = await gateway.anonymous.get("/readyz")
+    assert (answer.status_code, answer.json()["platform"]["barred"]) == (200, "the API key is not taken")
+    assert "flaregate_platform_barred 1.0" in (await gateway.http.get("/metrics")).text
+    gateway.launcher.barred = None
+    if launching:
+        gateway.launcher.launch = launch
+    head = await gateway.head(job)
+    await head.commit()
+    assert (await gateway.ended(job))["state"] == "succeeded"
+    assert (await gateway.http.get("/readyz")).json()["platform"] == {"name": "double", "barred": None}
+    told = [event for event in await gateway.events(job) if event.get("name") == "platform_barred"]
+    assert [event["active"] for event in told] == [True, False]
+
+
+async def test_jobs_that_run_outlive_a_key_that_is_taken_no_more(deploy):
+    gateway = deploy(BarringLauncher(barred=None))
+    job = await gateway.submit()
+    head = await gateway.head(job)
+    gateway.launcher.barred = "the API key is not taken"
+    await until(lambda: _condition(gateway, job, "platform_unseen"))
+    assert [one["name"] for one in (await gateway.view(job))["conditions"]] == ["platform_unseen"]
+    assert (await head.send()).status_code == 200
+    await head.commit()
+    gateway.launcher.barred = None
+    assert (await gateway.ended(job))["state"] == "succeeded"
 
 
 async def test_what_never_starts_has_a_deadline(deploy):

@@ -8,7 +8,8 @@ import time
 
 import uvicorn
 
-from infra.code_engine.simulator.app import Simulator, create
+from infra.code_engine.simulator.app import create
+from infra.code_engine.simulator.asking import Simulator
 from infra.code_engine.simulator.instances import Processes
 from infra.code_engine.simulator.limits import Quota
 from infra.code_engine.simulator.project import Pace, Project
@@ -20,9 +21,10 @@ INHERITED = ("PATH", "HOME", "PYTHONPATH", "VIRTUAL_ENV", "SSL_CERT_FILE")
 class CodeEngine:
     """A running simulator."""
 
-    def __init__(self, folder, quota, pace, token_seconds=3600):
+    def __init__(self, folder, quota, pace, token_seconds=3600, starts=None):
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        self.project = Project(Processes(folder, inherited=inherited), quota, pace, {"CE_REGION": "us-south"})
+        starts = starts or Processes(folder, inherited=inherited)
+        self.project = Project(starts, quota, pace, {"CE_REGION": "us-south"})
         self.simulator = Simulator(self.project, PROJECT, KEY, token_seconds)
         self.command()
         config = uvicorn.Config(

@@ -2,13 +2,15 @@
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
 import uvicorn
 
-from infra.code_engine.simulator.app import Simulator, create
+from infra.code_engine.simulator.app import create
+from infra.code_engine.simulator.asking import Simulator
 from infra.code_engine.simulator.instances import Containers, Processes, Starts
 from infra.code_engine.simulator.limits import Quota
 from infra.code_engine.simulator.project import Pace, Project
@@ -25,13 +27,18 @@ def main() -> int:
     parser.add_argument("--network", default="podman", help="of the containers")
     parser.add_argument("--pull", type=float, default=0.0, help="seconds that pulling the image takes")
     parser.add_argument("--schedule", type=float, default=0.0, help="seconds until an instance is placed")
+    parser.add_argument("--visible", type=float, default=0.0, help="seconds until a list shows what was done")
+    parser.add_argument("--logs", type=Path, help="a folder for what instances print; without it, one that is removed")
     parser.add_argument("--job", default="flaregate-worker", help="a job that exists from the start")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="code-engine-") as folder:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when it has ended
+    with tempfile.TemporaryDirectory(prefix="code-engine-") as temporary:
+        folder = asked.logs or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         starts: Starts = (
-            Containers(asked.image, asked.network, dict(os.environ))
+            Containers(asked.image, asked.network, folder, dict(os.environ))
             if asked.image
-            else Processes(Path(folder), inherited=_inherited())
+            else Processes(folder.resolve(), inherited=_inherited())
         )
         variables = {
             "CE_PROJECT_ID": asked.project,
@@ -40,10 +47,13 @@ def main() -> int:
             "CE_DOMAIN": "us-south.codeengine.example",
             "CE_API_BASE_URL": f"http://{asked.host}:{asked.port}",
         }
-        project = Project(starts, Quota(), Pace(asked.pull, asked.schedule), variables)
+        project = Project(starts, Quota(), Pace(asked.pull, asked.schedule, asked.visible), variables)
         simulator = Simulator(project, asked.project, asked.key)
         simulator.templates[asked.job] = {"name": asked.job, "image_reference": asked.image or "local"}
-        sys.stdout.write(f"Code Engine simulator on http://{asked.host}:{asked.port}, project {asked.project}\n")
+        sys.stdout.write(
+            f"Code Engine simulator on http://{asked.host}:{asked.port}, project {asked.project}; "
+            f"what instances print is in {folder}\n"
+        )
         sys.stdout.flush()
         try:
             uvicorn.run(create(simulator), host=asked.host, port=asked.port, log_level="warning")

@@ -1,16 +1,18 @@
 """One project of the simulator: job runs, their instances, the quota that makes them wait, and the bill. No HTTP."""
 
 import itertools
+import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
 
+from infra.code_engine.simulator.checks import Order
+from infra.code_engine.simulator.faults import Faults
 from infra.code_engine.simulator.instances import Running, Starts
-from infra.code_engine.simulator.limits import Quota, spec_of
+from infra.code_engine.simulator.limits import KEPT_SECONDS, Quota
 
+log = logging.getLogger(__name__)
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL when a run is deleted."""
 
@@ -41,6 +43,9 @@ class Instance:
     failure: str | None = None
     running: Running | None = None
     terminated: float | None = None
+    """When it was asked to end."""
+    forced: bool = False
+    """Whether it was made to end by the platform: as a fault, or when the time to end by itself had passed."""
 
     @property
     def over(self) -> bool:
@@ -51,18 +56,19 @@ class Instance:
 class Run:
     """A job run."""
 
-    name: str
+    order: Order
     id: str
-    body: Mapping[str, Any]
-    cpus: float
-    memory: int
-    retries: int
-    seconds: float
-    environment: Mapping[str, str]
-    command: Sequence[str]
     created: float
     instances: dict[int, Instance]
     deleted: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.order.name
+
+    @property
+    def over(self) -> bool:
+        return all(one.over for one in self.instances.values())
 
     @property
     def status(self) -> str:
@@ -84,8 +90,22 @@ class Billed:
     """vCPU-seconds by the run's name."""
 
 
+class Clock:
+    """The time, and how to put it forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+class OverQuota(Exception):
+    """The project's limit is reached."""
+
+
 class Project:
-    """Runs and quota. A thread moves what is there; every method may be called from any other."""
+    """Runs and quota. One thread moves what is there, alone; every method may be called from any other."""
 
     def __init__(
         self,
@@ -93,19 +113,19 @@ class Project:
         quota: Quota,
         pace: Pace,
         variables: Mapping[str, str],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._starts = starts
         self.quota = quota
         self.pace = pace
         self._variables = variables
-        self._now = clock
+        self.now = clock or Clock()
         self._runs: dict[str, Run] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        """Of the list of runs. Nothing is started, looked at or ended under it."""
         self._numbers = itertools.count(1)
         self.billed = Billed()
-        self.broken: set[str] = set()
-        """Of new instances: `never` start, `die` at once, `restart` once."""
+        self.faults = Faults()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="project", daemon=True)
         self._thread.start()
@@ -114,75 +134,71 @@ class Project:
         """End every instance."""
         self._ending.set()
         self._thread.join()
-        for running in [one.running for _, one in self.living() if one.running is not None]:
-            running.end(force=True)
-            while running.ended() is None:
-                time.sleep(0.01)
+        running = [one.running for _, one in self.living() if one.running is not None]
+        for one in running:
+            one.end(force=True)
+        while any(one.ended() is None for one in running):
+            time.sleep(0.01)
+        for one in running:
+            one.end(force=True)
+        self._starts.close()
 
-    def create(self, name: str, body: Mapping[str, Any], **made: Any) -> Run | None:
+    def create(self, order: Order) -> Run | None:
         """A new run; None where its name is taken. Raises OverQuota."""
         with self._lock:
-            if name in self._runs:
+            if order.name in self._runs:
                 return None
             if len(self._runs) >= self.quota.runs:
                 raise OverQuota(f"the project has {len(self._runs)} job runs, which is its limit; delete finished ones")
-            indices: Sequence[int] = made.pop("indices")
             number = next(self._numbers)
-            run = Run(
-                name=name,
-                id=f"00000000-0000-0000-0000-{number:012d}",
-                body=body,
-                created=self._now(),
-                instances={index: Instance(index) for index in indices},
-                **made,
-            )
-            self._runs[name] = run
+            instances = {index: Instance(index) for index in order.indices}
+            run = Run(order, f"00000000-0000-0000-0000-{number:012d}", self.now(), instances)
+            self._runs[order.name] = run
             return run
 
     def visible(self) -> list[Run]:
         """What a list shows now."""
-        now = self._now()
-        with self._lock:
-            return [
-                run
-                for run in self._runs.values()
-                if now - run.created >= self.pace.visible
-                and (run.deleted is None or now - run.deleted < self.pace.visible)
-            ]
+        now, late = self.now(), self.pace.visible
+        return [
+            run
+            for run in self._all()
+            if now - run.created >= late and (run.deleted is None or now - run.deleted < late)
+        ]
 
     def get(self, name: str) -> Run | None:
         """A run that is not deleted."""
         with self._lock:
             run = self._runs.get(name)
-            return None if run is None or run.deleted is not None else run
+        return None if run is None or run.deleted is not None else run
 
     def delete(self, name: str) -> bool:
         """Ask a run to end, and forget it when it has."""
-        with self._lock:
-            run = self.get(name)
-            if run is None:
-                return False
-            run.deleted = self._now()
-            return True
+        run = self.get(name)
+        if run is None:
+            return False
+        run.deleted = self.now()
+        return True
 
     def living(self) -> list[tuple[Run, Instance]]:
         """Instances that are billed now."""
+        return [
+            (run, one)
+            for run in self._all()
+            for one in run.instances.values()
+            if one.placed is not None and not one.over
+        ]
+
+    def _all(self) -> list[Run]:
         with self._lock:
-            return [
-                (run, one)
-                for run in self._runs.values()
-                for one in run.instances.values()
-                if one.placed is not None and not one.over
-            ]
+            return list(self._runs.values())
 
     def _work(self) -> None:
         while not self._ending.wait(0.02):
-            with self._lock:
-                for run in list(self._runs.values()):
-                    self._advance(run)
+            for run in self._all():
+                self._advance(run)
 
     def _advance(self, run: Run) -> None:
-        now = self._now()
+        now = self.now()
         for one in run.instances.values():
             if run.deleted is not None and not one.over:
                 self._terminate(run, one, now, "Deleted")
@@ -190,62 +206,92 @@ class Project:
                 self._begin(run, one, now)
             if one.status == "running":
                 self._look(run, one, now)
-        ended = all(one.over for one in run.instances.values())
-        if run.deleted is not None and ended and now - run.deleted >= self.pace.visible:
-            del self._runs[run.name]
+        if run.over and self._forgotten(run, now):
+            with self._lock:
+                del self._runs[run.name]
+
+    def _forgotten(self, run: Run, now: float) -> bool:
+        """Whether a finished run is shown no more: soon after it was deleted, or a week after its end."""
+        if run.deleted is not None:
+            return now - run.deleted >= self.pace.visible
+        return now - max(one.finished or 0.0 for one in run.instances.values()) >= KEPT_SECONDS
 
     def _begin(self, run: Run, one: Instance, now: float) -> None:
         if one.placed is None:
-            if now - run.created < self.pace.schedule or not self._room(run) or "never" in self.broken:
+            wait = self.pace.schedule + self.faults.late.get(one.index, 0.0)
+            if now - run.created < wait or "never" in self.faults.instances or not self._room(run):
                 return
             one.placed = now
+        if "no_image" in self.faults.instances:
+            one.failure = "ImagePullBackOff"
+            return
         if now - one.placed < self.pace.pull:
             return
-        one.started, one.status = now, "running"
-        self._start(run, one)
+        one.failure = None
+        self._start(run, one, now)
 
     def _room(self, run: Run) -> bool:
         """Over quota is queued, not refused."""
-        living = self.living()
+        living = [other.order.size for other, _ in self.living()]
+        cpus, memory = run.order.size
         return (
             len(living) < self.quota.instances
-            and sum(other.cpus for other, _ in living) + run.cpus <= self.quota.cpus
-            and sum(other.memory for other, _ in living) + run.memory <= self.quota.memory
+            and sum(size[0] for size in living) + cpus <= self.quota.cpus
+            and sum(size[1] for size in living) + memory <= self.quota.memory
         )
 
-    def _start(self, run: Run, one: Instance) -> None:
+    def _start(self, run: Run, one: Instance, now: float) -> None:
+        """The platform's own variables go before those of users."""
+        order = run.order
         own = {
             "JOB_INDEX": str(one.index),
-            "JOB_ARRAY_SIZE": str(len(run.instances)),
+            "JOB_ARRAY_SIZE": str(order.body.get("scale_array_size_variable_override", len(run.instances))),
             "JOB_INDEX_RETRY_COUNT": str(one.retries),
-            "JOB_RETRY_LIMIT": str(run.retries),
-            "JOB_MODE": "task",
-            "CE_JOB": str(run.body.get("job_name", "")),
+            "JOB_MODE": str(order.body["run_mode"]),
+            "CE_JOB": str(order.body.get("job_name", "")),
             "CE_JOBRUN": run.name,
+            **({} if order.retries is None else {"JOB_RETRY_LIMIT": str(order.retries)}),
         }
         name = f"{run.name}-{one.index}-{one.retries}"
-        command = ["false"] if "die" in self.broken else run.command
-        one.running = self._starts.start(
-            name, {**self._variables, **own, **run.environment}, command, (run.cpus, run.memory)
-        )
+        command = ["false"] if "die" in self.faults.instances else order.command
+        try:
+            one.running = self._starts.start(name, {**order.environment, **self._variables, **own}, command, order.size)
+        except OSError:
+            log.exception("%s did not start", name)
+            self._over(run, one, now, "failed", "ContainerCannotRun")
+            return
+        one.started = one.started or now
+        one.status = "running"
 
     def _look(self, run: Run, one: Instance, now: float) -> None:
-        code = one.running.ended() if one.running is not None else None
-        if code is None:
-            if one.started is not None and now - one.started > run.seconds:
-                self._terminate(run, one, now, "DeadlineExceeded")
+        if one.running is None:
             return
-        if one.running is not None:
-            one.running.end(force=True)
+        ending = one.running.ended()
+        if ending is None:
+            self._hold(run, one, now, one.running)
+            return
+        one.running.end(force=True)  # what is kept of it
+        restarted, one.forced = one.forced and one.terminated is None, False
+        code = ending.code if ending.code >= 0 else 128 - ending.code
+        if code and one.terminated is None:
+            one.failure = "OOMKilled" if ending.starved else f"ContainerExitedCode{code}"
         if code == 0:
-            self._over(run, one, now, "succeeded", None)
-        elif one.retries < run.retries or "restart" in self.broken:
-            self.broken.discard("restart")
+            self._over(run, one, now, "succeeded", one.failure)
+        elif restarted or (one.terminated is None and (run.order.retries is None or one.retries < run.order.retries)):
             one.retries += 1
-            self._start(run, one)
+            self._start(run, one, now)
         else:
-            reason = "OOMKilled" if code in (-9, 137) and one.terminated is None else f"ContainerExitedCode{abs(code)}"
-            self._over(run, one, now, "failed", one.failure or reason)
+            self._over(run, one, now, "failed", one.failure)
+
+    def _hold(self, run: Run, one: Instance, now: float, running: Running) -> None:
+        """What the platform does to an instance that runs: it may have no more time, or be started a second time."""
+        seconds = run.order.seconds
+        if seconds is not None and one.started is not None and now - one.started > seconds:
+            self._terminate(run, one, now, "DeadlineExceeded")
+        elif "restart" in self.faults.instances:
+            self.faults.instances.discard("restart")
+            one.forced = True
+            running.end(force=True)
 
     def _terminate(self, run: Run, one: Instance, now: float, why: str) -> None:
         if one.running is None:
@@ -254,68 +300,18 @@ class Project:
         if one.terminated is None:
             one.terminated, one.failure = now, why
             one.running.end(force=False)
-        elif now - one.terminated > GRACE:
+        elif now - one.terminated > GRACE and not one.forced:
+            one.forced = True
             one.running.end(force=True)
         if one.running.ended() is not None:
             one.running.end(force=True)
             self._over(run, one, now, "failed", why)
 
     def _over(self, run: Run, one: Instance, now: float, status: str, failure: str | None) -> None:
-        one.status, one.finished, one.failure = status, now, failure
         if one.placed is not None:
-            seconds = now - one.placed
-            self.billed.vcpu_seconds += seconds * run.cpus
-            self.billed.gb_seconds += seconds * run.memory / 1e9
-            self.billed.runs[run.name] = self.billed.runs.get(run.name, 0.0) + seconds * run.cpus
-
-
-class OverQuota(Exception):
-    """The project's limit is reached."""
-
-
-def told(run: Run) -> dict[str, Any]:
-    """A run as the API shows it."""
-    by_status = {word: [one.index for one in run.instances.values() if one.status == word] for word in _WORDS}
-    details: dict[str, Any] = {"requested": len(run.instances), "indices_details": _details(run)}
-    for word, indices in by_status.items():
-        details[word] = len(indices)
-        if indices:
-            details[f"{word}_indices"] = spec_of(indices)
-    starts = [one.started for one in run.instances.values() if one.started is not None]
-    if starts:
-        details["start_time"] = _stamp(min(starts))
-    ends = [one.finished for one in run.instances.values() if one.finished is not None]
-    if len(ends) == len(run.instances):
-        details["completion_time"] = _stamp(max(ends))
-    defaults = {"run_arguments": [], "run_commands": [], "run_volume_mounts": [], "run_mode": "task"}
-    own = {"name": run.name, "id": run.id, "created_at": _stamp(run.created), "resource_type": "job_run_v2"}
-    return {
-        **defaults,
-        "computed_env_variables": [],
-        **run.body,
-        **own,
-        "status": run.status,
-        "status_details": details,
-    }
-
-
-_WORDS = ("pending", "running", "succeeded", "failed")
-
-
-def _details(run: Run) -> dict[str, Any]:
-    return {str(one.index): _detail(one) for one in run.instances.values()}
-
-
-def _detail(one: Instance) -> dict[str, Any]:
-    told: dict[str, Any] = {"status": one.status, "retries": one.retries}
-    if one.placed is not None:
-        told["started_at"] = _stamp(one.placed)
-    if one.finished is not None:
-        told["finished_at"] = _stamp(one.finished)
-    if one.failure is not None:
-        told["last_failure_reason"] = one.failure
-    return told
-
-
-def _stamp(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+            seconds, (cpus, memory) = now - one.placed, run.order.size
+            self.billed.vcpu_seconds += seconds * cpus
+            self.billed.gb_seconds += seconds * memory / 1e9
+            self.billed.runs[run.name] = self.billed.runs.get(run.name, 0.0) + seconds * cpus
+        one.finished, one.failure = now, failure
+        one.status = status
