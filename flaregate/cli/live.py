@@ -79,7 +79,8 @@ class Lines:
             case AttemptEvent(phase="ray_ready" | "joined"):
                 self._say(event, f"{event.phase.replace('_', ' ')} ({'head' if event.index == 0 else 'worker'})")
             case AttemptEvent(phase="lost"):
-                self._say(event, f"worker {event.index} is lost {event.detail.get('story', '')}".rstrip())
+                story = event.detail.get("story")
+                self._say(event, f"worker {event.index} is lost{f': {story}' if story else ''}")
             case AttemptEvent(phase="launched") if event.index:
                 self._say(event, f"worker {event.index} is launched for worker {event.detail.get('replaces')}")
             case _:

@@ -138,3 +138,24 @@ def test_the_screen_of_a_terminal_and_the_lines_of_a_log():
         lines.show(*events(told))
     assert "candidate 3, step 1: loss 0.25" in out.getvalue()
     assert "candidate 0: tune  tune.lr=0  acc 0.5" in out.getvalue()
+
+
+def test_a_lost_worker_and_its_replacement_are_a_line_each():
+    given = [
+        {"phase": "launched"},
+        {"phase": "joined", "index": 1},
+        {"phase": "lost", "index": 1, "detail": {"exit_code": -9, "story": "preempted"}},
+        {"phase": "launched", "index": 3, "detail": {"replaces": 1}},
+        {"phase": "lost", "index": 2},
+    ]
+    out = io.StringIO()
+    with live.view(Console(file=out), None, live.ranking(defined(TREE, "search"))) as lines:
+        for event in events(*({"type": "attempt", "time": NOW, "attempt": 1, **one} for one in given)):
+            lines.show(event)
+    told = [line.split(" ", 1)[1].strip() for line in out.getvalue().splitlines()]
+    assert told == [
+        "joined (worker)",
+        "worker 1 is lost: preempted",
+        "worker 3 is launched for worker 1",
+        "worker 2 is lost",
+    ]
