@@ -21,6 +21,7 @@ from gateway.api.describe import document
 from gateway.api.guard import host_of
 from gateway.api.identity import OWNER, Identity
 from gateway.api.streams import Pace
+from gateway.awake import Awake
 from gateway.home import Home, HomeTaken
 from gateway.jobs.decisions import Rules
 from gateway.jobs.dialects import DatabaseRefused
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway")
 USAGE = 2
 DRAIN = 1
-"""Seconds that open streams have at the end; clients resume them."""
+"""Seconds that other requests than streams and long polls have at the end; those end at once, and are resumed."""
 
 
 def openapi() -> dict[str, Any]:
@@ -62,6 +63,7 @@ class Gateway:
     reconciler: Reconciler
     launcher: Launcher
     app: FastAPI
+    awake: Awake | None
 
 
 def assemble(settings: Settings, home: Home, url: str, launcher: Launcher) -> Gateway:
@@ -98,6 +100,9 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher) -> Ga
     service.stirred, service.place, service.figures = reconciler.nudge, reconciler.place, reconciler.figures
     service.references.places = _places(settings)
     works = [reconciler.run, service.cache.run, service.archiver.run, service.retention.run, service.readiness.run]
+    awake = None if settings.awake is None else Awake(url, settings.awake, lambda: not reconciler.attended)
+    if awake is not None:
+        works.append(awake.run)
     if repository.kind == "postgresql":
         from gateway.jobs.news import News  # noqa: PLC0415 - only PostgreSQL needs its driver
 
@@ -120,7 +125,7 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher) -> Ga
     identity = Identity(home.token(settings.token.get_secret_value() if settings.token else None), keys)
     parts = Parts(service, served, signer, identity, Pace(settings.heartbeat, settings.stream_age, settings.streams))
     hosts = {*settings.allowed_hosts, host_of(url.partition("://")[2])}
-    return Gateway(settings, repository, service, reconciler, launcher, create(parts, hosts, lifespan))
+    return Gateway(settings, repository, service, reconciler, launcher, create(parts, hosts, lifespan), awake)
 
 
 def _bucket(settings: Settings, claim: Callable[[str], AbstractAsyncContextManager[None]]) -> Store:
@@ -189,8 +194,12 @@ async def serve(gateway: Gateway, home: Home, listening: socket.socket, url: str
         if settings.embedded:
             await _end_jobs(gateway)
         await gateway.launcher.close()
+    awake = gateway.awake if gateway.awake is not None and gateway.awake.needed() else None
     server.should_exit = True
+    gateway.service.feed.close()
     await serving
+    if awake is not None:
+        await awake.ask()
 
 
 async def _abandoned(home: Home, settings: Settings, url: str) -> None:
@@ -251,7 +260,7 @@ def main(settings: Settings, launcher: Launcher) -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", **target
     )
-    for chatty in ("alembic", "uvicorn"):
+    for chatty in ("alembic", "httpx", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         with home.locked(), _listen(settings, home) as listening:

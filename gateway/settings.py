@@ -203,6 +203,12 @@ class Settings(BaseSettings):
     url_age: float = Field(default=900, gt=0, description="Seconds that a presigned URL is good for.")
     tick: float = Field(default=0.25, gt=0, description="Seconds between looks at the platform while jobs are active.")
     reap_interval: float = Field(default=30, gt=0, description="Seconds between searches for runs that no job owns.")
+    awake: float | None = Field(
+        default=None,
+        gt=0,
+        description="Where the platform ends a gateway that is asked for nothing: seconds between requests to its own "
+        "public_url while there is work of which no container will tell; none: it sends none.",
+    )
     launch_timeout: float = Field(default=120, gt=0, description="Seconds in which a launched head has to report.")
     join_timeout: float = Field(default=60, gt=0, description="Seconds that workers have to join the head.")
     node_tls: bool | None = Field(
@@ -277,6 +283,8 @@ class Settings(BaseSettings):
                 raise ValueError(f"FLAREGATE_LAUNCHER={self.launcher} needs FLAREGATE_{name.upper()}")
         if self.launcher == "aws_batch" and bool(self.aws_batch_image) == bool(self.aws_batch_job_definition):
             raise ValueError("set one of FLAREGATE_AWS_BATCH_IMAGE and FLAREGATE_AWS_BATCH_JOB_DEFINITION")
+        if self.awake is not None and self.public_url is None:
+            raise ValueError("FLAREGATE_AWAKE needs FLAREGATE_PUBLIC_URL, the address that the platform gives it")
         if self.spare and self.launcher != "local":
             raise ValueError("FLAREGATE_SPARE is for FLAREGATE_LAUNCHER=local: elsewhere a head that waits is paid for")
         return self

@@ -139,7 +139,7 @@ class Containers:
                     if live is None or live.verdict is not None or who.index in live.released:
                         return Rendezvous(done=True)
                     answer = Rendezvous(head=live.head)
-                    if (until == "head" and live.head is not None) or not seconds:
+                    if (until == "head" and live.head is not None) or not seconds or self._feed.closing:
                         return answer
                     await woken.wait()
         except TimeoutError:

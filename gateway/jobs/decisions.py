@@ -179,7 +179,7 @@ def _lost(
         if seen is not None:
             return seen
     if 0 not in attempt.boots:
-        if now >= (attempt.launched or attempt.created) + timedelta(seconds=rules.launch_timeout):
+        if now >= max(attempt.launched or attempt.created, rules.since) + timedelta(seconds=rules.launch_timeout):
             message = f"the head did not report in {rules.launch_timeout:g} seconds"
             return Verdict(State.FAILED, now, Reason.LAUNCH_TIMEOUT, message)
         return None

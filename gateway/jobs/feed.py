@@ -76,6 +76,8 @@ class Feed:
         self._repository = repository
         self._log = log
         self._channels: dict[str, Channel] = {}
+        self.closing = False
+        """Whether readers and those who wait are sent away with what they have."""
         repository.listen(self._publish)
 
     def _publish(self, written: Written) -> None:
@@ -94,6 +96,12 @@ class Feed:
         if channel is not None:
             channel.hear(last)
 
+    def close(self) -> None:
+        """The gateway ends: every stream ends, every waiting request is answered; all of them go on at the next one."""
+        self.closing = True
+        for channel in self._channels.values():
+            channel.tell(None)
+
     def join(self, job: str) -> Channel:
         """Read or wait for a job; `leave` must follow."""
         channel = self._channels.setdefault(job, Channel())
@@ -111,7 +119,7 @@ class Feed:
         """The events after an id, as they come, until the job's last; in constant memory however slow the reader is."""
         channel = self.join(job)
         try:
-            while True:
+            while not self.closing:
                 woken = channel.woken
                 before = after
                 async for batch in self._after(channel, job, after):
@@ -122,7 +130,7 @@ class Feed:
                     if batch.ends:
                         return
                 if after == before:
-                    if await self._over(job, after):
+                    if await self._over(job, after) or self.closing:
                         return
                     await woken.wait()
         finally:

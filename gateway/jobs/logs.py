@@ -94,9 +94,9 @@ class LogReader:
                         async for piece in self._part(segment, cursor.offset, start, stop):
                             yield piece
                         cursor = Cursor(number, cursor.offset + segment.size)
-                        if stop is not None and cursor.offset >= stop:
+                        if (stop is not None and cursor.offset >= stop) or (follow and self._feed.closing):
                             return
-                if not going_on:
+                if not going_on or self._feed.closing:
                     return
                 await woken.wait()
         finally:

@@ -15,6 +15,7 @@ from flaregate_wire.jobs import Place
 from flaregate_wire.states import Reason, State
 from gateway.jobs import decisions as d
 from gateway.jobs import moves, replacing
+from gateway.jobs.attended import attended
 from gateway.jobs.errors import DatabaseAway
 from gateway.jobs.figures import Figures
 from gateway.jobs.holding import Overtaken
@@ -128,6 +129,7 @@ class Reconciler:
         self._stirred = asyncio.Event()
         self._admission = Admission(frozenset(), {})
         self.figures = Figures()
+        self._attended = True
         self._quota = launcher.capabilities.quota if bounded(launcher.capabilities.quota) else None
 
     def place(self, job: str) -> Place | None:
@@ -137,6 +139,7 @@ class Reconciler:
     def nudge(self, job: str) -> None:
         """Something has happened to a job that is held here: look at the platform soon, and at the job now."""
         if job in self._holding:
+            self._attended = False  # until it is looked at
             self._stirred.set()
             self._enqueue(job)
 
@@ -150,6 +153,11 @@ class Reconciler:
     def idle(self) -> bool:
         """Whether every job that is held here has ended."""
         return not self._holding
+
+    @property
+    def attended(self) -> bool:
+        """Whether containers will call for all that is left to do here."""
+        return self.idle or self._attended
 
     async def run(self) -> None:
         """Take up every job that nobody works at, and go on until cancelled; then give them up."""
@@ -190,6 +198,7 @@ class Reconciler:
             for record, attempt in jobs
             if attempt is not None and attempt.gone is None
         }
+        self._attended = attended(jobs, self._admission.places)
         self.figures.held = dict(Counter(record.state.value for record, _ in jobs))
         if handles or self.figures.barred is not None:
             await self._observe(handles)

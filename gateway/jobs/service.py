@@ -217,7 +217,7 @@ class Service:
                     record = await self._record(tenant, job)
                     version = record.version if version is None else version
                     changed = until == "change" and record.version != version
-                    if record.state.terminal or changed:
+                    if record.state.terminal or changed or self._feed.closing:
                         break
                     await woken.wait()
         except TimeoutError:

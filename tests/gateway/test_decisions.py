@@ -373,6 +373,12 @@ TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
 
 
+def test_a_head_that_was_launched_while_no_gateway_was_there_to_hear_it_has_its_time_after_that():
+    woken, launched = replace(RULES, since=after(300)), attempt(boots={})
+    assert d.decide(job(State.LAUNCHING), launched, RUNNING, after(301), woken) == d.Wait()
+    assert ruled(Reason.LAUNCH_TIMEOUT)(d.decide(job(State.LAUNCHING), launched, RUNNING, after(420), woken))
+
+
 def test_a_lost_answer_to_launch_is_asked_again_and_adopts():
     """The intention is there, the launch may have happened: the same order is given again."""
     record, last = job(State.LAUNCHING), attempt(launched=None, boots={})
