@@ -18,10 +18,11 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from gateway.launchers.aws_batch_jobs import children, instances, part_of
 from gateway.launchers.base import (
+    Barred,
     CannotSee,
     Capabilities,
     Handle,
@@ -46,6 +47,15 @@ _GIB_A_CPU = 32
 _SHM_SHARE = 0.4
 """Of a container's memory that /dev/shm may take: Ray's object store lies there."""
 _PERMANENT = frozenset({"AccessDeniedException", "ClientException", "ValidationException", "ParamValidationError"})
+_STRANGER = frozenset(
+    {
+        "UnrecognizedClientException",
+        "InvalidClientTokenId",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidSignatureException",
+    }
+)
 _WHY = "flaregate: not needed any more"
 
 
@@ -125,7 +135,7 @@ class AwsBatchLauncher:
         return self.handle(order.attempt)
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Sighting]:
-        seen = await asyncio.to_thread(self._seen, {handle.name for handle in handles}) if handles else {}
+        seen = await asyncio.to_thread(self._seen, {handle.name for handle in handles} or {self._prefix})
         return {handle: Sighting(tuple(seen.get(handle.attempt, ()))) for handle in handles}
 
     async def list(self) -> Collection[Handle]:
@@ -177,6 +187,8 @@ class AwsBatchLauncher:
                 for job, nodes, index in wanted:
                     if job not in known:
                         self._submit(order, job, nodes, index)
+        except Barred:
+            raise
         except CannotSee as exc:
             raise LaunchFailed(str(exc)) from exc
         except ClientError as exc:
@@ -281,7 +293,10 @@ class AwsBatchLauncher:
             for page in pages:
                 yield from page["jobSummaryList"]
         except ClientError as exc:
-            raise CannotSee(f"AWS Batch did not list the jobs: {_story(exc)}") from exc
+            story = f"AWS Batch did not list the jobs: {_story(exc)}"
+            raise (Barred if _code(exc) in _STRANGER else CannotSee)(story) from exc
+        except NoCredentialsError as exc:
+            raise Barred(f"there is no way into AWS: {exc}") from exc
         except BotoCoreError as exc:
             raise CannotSee(f"AWS Batch gave no answer: {exc}") from exc
 

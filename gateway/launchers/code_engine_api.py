@@ -64,6 +64,9 @@ class Api:
         self._clock = clock
         self._local = threading.local()
         self._entering = threading.Lock()
+        self._refusals = 0
+        self._kept_out: CannotSee | None = None
+        """Why there was no token the last time, of so many."""
         self._quiet_until = 0.0
         """Until then the API has asked not to be asked."""
         try:
@@ -134,16 +137,21 @@ class Api:
 
     def _entered(self) -> IAMAuthenticator:
         """An authenticator with a token. After a failure a new one: IBM's waits a minute before it asks again."""
+        before = self._refusals
         with self._entering:
+            if before != self._refusals and self._kept_out is not None:
+                raise type(self._kept_out)(*self._kept_out.args)  # it was asked while this thread waited
             authenticator = self._authenticator
             try:
                 authenticator.token_manager.get_token()
             except (ApiException, RequestException, PyJWTError) as exc:
                 self._authenticator = self._fresh()
-                raise self._kept_out(exc) from exc
+                self._refusals += 1
+                self._kept_out = self._why(exc)
+                raise self._kept_out from exc
             return authenticator
 
-    def _kept_out(self, exc: ApiException | RequestException | PyJWTError) -> CannotSee:
+    def _why(self, exc: ApiException | RequestException | PyJWTError) -> CannotSee:
         if not isinstance(exc, ApiException):
             return CannotSee(f"IAM gave no token: {exc}")
         refusal = self._heard(exc)

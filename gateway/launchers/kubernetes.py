@@ -19,6 +19,7 @@ from lightkube.resources.core_v1 import Pod
 from lightkube.types import CascadeType
 
 from gateway.launchers.base import (
+    Barred,
     CannotSee,
     Capabilities,
     Handle,
@@ -40,7 +41,7 @@ KEPT_SECONDS = 3600
 GRACE_SECONDS = 10
 FORCED_SECONDS = 1
 """Not 0: then the API would say that a pod is gone before its node has ended it."""
-_FORBIDDEN, _NOT_FOUND, _CONFLICT, _TOO_MANY, _SERVER_FAULT = 403, 404, 409, 429, 500
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _TOO_MANY, _SERVER_FAULT = 401, 403, 404, 409, 429, 500
 _NAME_LENGTH = 63
 
 
@@ -274,15 +275,18 @@ class KubernetesLauncher:
         try:
             yield
         except ApiError as exc:
-            raise CannotSee(f"Kubernetes answers {exc.status.code}: {exc.status.message}") from exc
+            story = f"Kubernetes answers {exc.status.code}: {exc.status.message}"
+            raise (Barred if exc.status.code == _UNAUTHORIZED else CannotSee)(story) from exc
         except httpx2.HTTPError as exc:
             raise CannotSee(f"Kubernetes gave no answer: {exc!r}") from exc
 
 
 def _refusal(name: str, exc: ApiError) -> LaunchRefused | LaunchFailed:
-    """What the API's answer to a launch means: over quota is not now, what is forbidden or wrong is never."""
+    """What the API's answer to a launch means: over quota is not now, what is forbidden or wrong never."""
     code, story = exc.status.code or 0, f"Kubernetes did not take {name}: {exc.status.code} {exc.status.message}"
     over_quota = code == _FORBIDDEN and "quota" in str(exc.status.message).lower()
+    if code == _UNAUTHORIZED:
+        return Barred(story)
     if over_quota or code == _TOO_MANY or code >= _SERVER_FAULT:
         return LaunchFailed(story)
     return LaunchRefused(story)

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from gateway.launchers import aws_batch
 from gateway.launchers.aws_batch import AwsBatchLauncher, AwsBatchSettings
 from gateway.launchers.aws_batch_jobs import children, instances, part_of
-from gateway.launchers.base import CannotSee, LaunchFailed, LaunchRefused, Phase, Trouble
+from gateway.launchers.base import Barred, CannotSee, LaunchFailed, LaunchRefused, Phase, Trouble
 from tests.contracts.launchers import order
 
 JOB = {
@@ -195,6 +195,19 @@ async def test_refusals_and_failures_of_a_launch(api, code, error):
     api.fails["submit_job"] = code
     with pytest.raises(error, match=code):
         await made.launch(order("a-1"))
+
+
+@pytest.mark.parametrize("code", ["UnrecognizedClientException", "ExpiredTokenException"])
+async def test_credentials_that_are_not_taken_bar(api, code):
+    made = launcher(api)
+    api.fails["list_jobs"] = code
+    with pytest.raises(Barred, match=code):
+        await made.launch(order("a-1"))
+    for look in (made.list(), made.observe([made.handle("a-1")]), made.observe([])):
+        with pytest.raises(Barred):
+            await look
+    api.fails.clear()
+    await made.launch(order("a-1"))
 
 
 async def test_no_answer_is_not_guessed_at(api):

@@ -164,6 +164,25 @@ async def test_threads_share_one_token(platform, simulator):
     assert simulator.simulator.requests["POST /identity/token"] == 1
 
 
+async def test_who_waits_for_iam_has_its_answer_and_does_not_ask_again(platform, simulator):
+    launcher = platform.launcher(SLEEPS)
+    simulator.faults.slow, simulator.simulator.iam.key = 0.5, "another"
+    answers = await asyncio.gather(*(launcher.observe([]) for _ in range(6)), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {Barred}
+    assert dict(simulator.simulator.requests) == {"POST /identity/token": 1}
+
+
+async def test_a_platform_that_takes_its_time_keeps_no_one_else_in_the_gateway_waiting(platform, simulator):
+    launcher = platform.launcher(SLEEPS)
+    simulator.faults.slow = 1.5
+    looks = [asyncio.create_task(launcher.observe([])) for _ in range(40)]
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(1):
+        await asyncio.to_thread(str)
+    simulator.faults.slow = 0.0
+    await asyncio.gather(*looks)
+
+
 async def test_a_restarted_gateway_ends_the_replacements_too(platform, simulator):
     launcher = platform.launcher(SLEEPS)
     handle = await launcher.launch(order(platform, "job-1-1", workers=0, replacements=(1, 2)))

@@ -6,7 +6,7 @@ import pytest
 from lightkube.resources.core_v1 import Pod
 from pydantic import ValidationError
 
-from gateway.launchers.base import CannotSee, LaunchFailed, LaunchRefused, Phase, Trouble
+from gateway.launchers.base import Barred, CannotSee, LaunchFailed, LaunchRefused, Phase, Trouble
 from gateway.launchers.conformance import SLEEPS, gone, order, running, sighting
 from gateway.launchers.kubernetes import KubernetesLauncher, KubernetesSettings
 from gateway.launchers.kubernetes_pods import ATTEMPT, INDEX, sighting_of
@@ -82,6 +82,18 @@ async def test_over_quota_is_not_now_and_what_is_wrong_is_never(platform):
         await another(platform, namespace="elsewhere").launch(order(platform))
     with pytest.raises(LaunchRefused, match="FLAREGATE_KUBERNETES_CONFIG"):
         KubernetesLauncher(KubernetesSettings("flaregate", "image", "test", kubeconfig="/nothing/there"))
+
+
+async def test_a_token_that_is_not_taken_bars(platform):
+    launcher = platform.launcher(SLEEPS)
+    platform.api.stranger = True
+    with pytest.raises(Barred, match="401"):
+        await launcher.launch(order(platform))
+    with pytest.raises(Barred, match="401"):
+        await launcher.observe([])
+    platform.api.stranger = False
+    handle = await launcher.launch(order(platform))
+    assert not (await launcher.observe([handle]))[handle].gone
 
 
 async def test_a_look_is_one_request_while_nothing_is_missing(platform):

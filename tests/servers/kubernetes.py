@@ -41,12 +41,12 @@ def now():
 
 
 class ApiServer:
-    """Jobs and Pods of one namespace, in memory. `broken` makes every answer to others than the node a 500."""
+    """Jobs and Pods of one namespace, in memory. `broken` makes every answer to others than the node a 500, `stranger` a 401."""
 
     def __init__(self):
         self.objects = {"pods": {}, "jobs": {}}
         self.lock = threading.RLock()
-        self.broken = False
+        self.broken = self.stranger = False
         self.quota = None
         """Pods at most."""
         self.requests = []
@@ -67,8 +67,9 @@ class ApiServer:
         found = _PATH.fullmatch(path)
         if not node:
             self.requests.append(f"{method} {path}")
-        if self.broken and not node:
-            return 500, _problem(500, "InternalError", "the server is broken")
+        if (self.broken or self.stranger) and not node:
+            code, word = (500, "InternalError") if self.broken else (401, "Unauthorized")
+            return code, _problem(code, word, "the server is broken, or does not know you")
         if found is None or found["namespace"] != NAMESPACE:
             return 404, _problem(404, "NotFound", path)
         kind, name = found["kind"], found["name"]
