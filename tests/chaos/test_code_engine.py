@@ -14,7 +14,7 @@ from infra.code_engine.simulator.instances import Ending
 from tests.doubles import outcome, until
 from tests.gateway.conftest import Deployed, digits
 from tests.served import listening, served
-from tests.servers.code_engine import PROJECT, code_engine
+from tests.servers.code_engine import KEY, PROJECT, code_engine
 
 pytestmark = pytest.mark.chaos
 RESOURCES = {"cpus": 1, "memory": 4_000_000_000, "workers": 1}
@@ -232,3 +232,22 @@ async def _forgotten(gateway, job, simulator):
 async def _over(gateway, job):
     view = await gateway.view(job)
     return view if view["state"] in ("succeeded", "failed", "cancelled", "timed_out") else None
+
+
+async def test_jobs_wait_while_iam_does_not_take_the_key_and_go_on_when_it_does(tmp_path, simulator):
+    simulator.simulator.iam.key = "another"
+    launcher = launcher_at(simulator)
+    async with served(tmp_path, launcher, linger=15, cadence=Cadence(tick=0.2, reap=1)) as gateway:
+        job = await gateway.submit(resources=RESOURCES)
+
+        async def barred():
+            return [one for one in (await gateway.view(job))["conditions"] if one["name"] == "platform_barred"]
+
+        (told,) = await until(barred, 10)
+        assert "API key could not be found" in told["message"]
+        assert "FLAREGATE_CODE_ENGINE_KEY" in told["message"]
+        assert (await gateway.view(job))["state"] == "queued"
+        assert (await gateway.http.get("/readyz")).json()["platform"]["barred"] == told["message"]
+        simulator.simulator.iam.key = KEY
+        assert (await until(lambda: _over(gateway, job), 30))["state"] == "succeeded"
+        assert await barred() == []

@@ -221,6 +221,7 @@ def test_a_finished_run_is_forgotten_after_a_week_and_not_before(api, simulator,
     assert door.post("/clock", json={"forward": "a week"}).status_code == 400
 
 
+@pytest.mark.platforms
 @pytest.mark.parametrize("simulator", [{"pace": Pace(pull=0.6)}], indirect=True)
 def test_the_image_is_pulled_at_the_users_cost_and_waiting_is_not(api, simulator, door):
     simulator.program("pass")
@@ -233,6 +234,7 @@ def test_the_image_is_pulled_at_the_users_cost_and_waiting_is_not(api, simulator
     assert bill["gb_seconds"] == pytest.approx(4 * bill["vcpu_seconds"])
 
 
+@pytest.mark.platforms
 def test_a_run_that_takes_too_long_is_ended(api, simulator):
     create(api, scale_max_execution_time=1, scale_retry_limit=0)
     assert ended(api)["last_failure_reason"] == "DeadlineExceeded"
@@ -254,6 +256,7 @@ def test_more_memory_than_was_asked_for_ends_an_instance_with_all_that_came_from
     assert _in(tmp_path) == []
 
 
+@pytest.mark.platforms
 def test_what_is_shared_counts_once(api, simulator):
     simulator.program("import os, time; x = bytearray(100_000_000); [os.fork() for _ in range(2)]; time.sleep(1.5)")
     create(api, **FIRST, scale_retry_limit=0)
@@ -288,6 +291,7 @@ def test_a_command_that_is_not_there_is_a_failure_and_others_go_on(api, simulato
     assert ended(api, name="next")["status"] == "succeeded"
 
 
+@pytest.mark.platforms
 def test_instances_that_start_late_never_die_or_are_started_again(api, door):
     def fault(**asked):
         assert door.post("/faults", json=asked).status_code == 200
@@ -334,6 +338,7 @@ def test_answers_that_are_wrong_on_demand(api, simulator, door):
         assert door.post("/faults", json=wrong).status_code == 400, wrong
 
 
+@pytest.mark.platforms
 def test_lists_that_lag_behind(api, door):
     assert door.post("/pace", json={"visible": 0.6}).json()["visible"] == 0.6
     create(api)

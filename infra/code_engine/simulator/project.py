@@ -195,7 +195,10 @@ class Project:
     def _work(self) -> None:
         while not self._ending.wait(0.02):
             for run in self._all():
-                self._advance(run)
+                try:
+                    self._advance(run)
+                except Exception:  # of Podman, say; without this thread no run would ever go on
+                    log.exception("%s could not be moved", run.name)
 
     def _advance(self, run: Run) -> None:
         now = self.now()
