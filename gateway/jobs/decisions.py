@@ -15,6 +15,8 @@ FORCE_AGAIN = 5.0
 """Seconds after which a forced stop that had no effect is repeated."""
 UNREAD = "references_unread"
 """The condition of a job whose references could not be looked at yet."""
+UNLAUNCHED = "launch_failed"
+"""The condition of a job whose launch the platform did not take yet."""
 BARRED = "platform_barred"
 """The condition of a job that waits until the platform lets the gateway in."""
 UNLISTED = 30.0
@@ -180,14 +182,24 @@ def _lost(
             return seen
     if 0 not in attempt.boots:
         if now >= max(attempt.launched or attempt.created, rules.since) + timedelta(seconds=rules.launch_timeout):
-            message = f"the head did not report in {rules.launch_timeout:g} seconds"
-            return Verdict(State.FAILED, now, Reason.LAUNCH_TIMEOUT, message)
+            return Verdict(State.FAILED, now, Reason.LAUNCH_TIMEOUT, _unreported(job, attempt, sighting, rules))
         return None
     silence = now - max(attempt.renewed or attempt.created, rules.since)
     if silence >= timedelta(seconds=SILENT_LEASES * rules.lease):
         message = f"the head has been silent for {silence.total_seconds():.0f} seconds"
         return Verdict(State.FAILED, now, Reason.HEAD_LOST, message)
     return None
+
+
+def _unreported(job: JobRecord, attempt: AttemptRecord, sighting: Sighting | None, rules: Rules) -> str:
+    """What is known of a launch that came to nothing."""
+    why = [one.message for one in job.conditions if one.name == UNLAUNCHED]
+    if attempt.launched is None and why:
+        return f"the platform did not take the launch in {rules.launch_timeout:g} seconds: {why[0]}"
+    head = None if sighting is None else sighting.head
+    story = f" ({head.story})" if head is not None and head.story else ""
+    told = "" if head is None else f"; it is {head.phase}, says the platform{story}"
+    return f"the head did not report in {rules.launch_timeout:g} seconds{told}"
 
 
 def _sighted(job: JobRecord, attempt: AttemptRecord, sighting: Sighting, now: datetime, rules: Rules) -> Verdict | None:

@@ -46,7 +46,6 @@ SOON = 0.03
 GIVING_UP = 3.0
 """Seconds that the database has at the end to take the jobs back."""
 UNSEEN = "platform_unseen"
-UNLAUNCHED = "launch_failed"
 CROWDED = "platform_full"
 RELAUNCH = timedelta(seconds=1)
 """Between tries, until the launch's deadline."""
@@ -409,13 +408,13 @@ class Reconciler:
         except (LaunchFailed, TimeoutError) as error:
             message = str(error) or "the platform gave no answer to the launch"
             self._not_before[attempt.id] = self._now() + RELAUNCH
-            await self._change(record.id, lambda job, _: moves.condition(job, UNLAUNCHED, self._now(), message))
+            await self._change(record.id, lambda job, _: moves.condition(job, d.UNLAUNCHED, self._now(), message))
             return False
         self._acted[attempt.id] = next(self._count)
         self._not_before.pop(attempt.id, None)
         if attempt.launched is not None:  # a platform that never shows a replacement is not asked at every look
             self._not_before[attempt.id] = self._now() + RELAUNCH
-        await self._change(record.id, lambda job, _: moves.condition(job, UNLAUNCHED, self._now(), None))
+        await self._change(record.id, lambda job, _: moves.condition(job, d.UNLAUNCHED, self._now(), None))
         await self._change(record.id, _last(lambda job, last: moves.launched(job, last, self._now())))
         return False
 

@@ -203,6 +203,23 @@ def test_the_next_step(record, last, sighting, at, expected):
     assert expected(action), action
 
 
+FAILED = (Condition(name=d.UNLAUNCHED, since=NOW, message="429 slow down"),)
+PULLING = Sighting((InstanceSighting(0, Phase.PENDING, story="pulling the image"),))
+
+
+@pytest.mark.parametrize(
+    ("record", "last", "sighting", "message"),
+    [
+        (job(State.LAUNCHING), attempt(boots={}), None, "the head did not report in 120 seconds"),
+        (job(State.LAUNCHING), attempt(boots={}), RUNNING, "the head did not report in 120 seconds; it is running, says the platform"),
+        (job(State.LAUNCHING), attempt(boots={}), PULLING, "the head did not report in 120 seconds; it is pending, says the platform (pulling the image)"),
+        (job(State.LAUNCHING, conditions=FAILED), attempt(launched=None, boots={}), None, "the platform did not take the launch in 120 seconds: 429 slow down"),
+    ],
+)  # fmt: skip
+def test_a_launch_that_came_to_nothing_says_what_is_known(record, last, sighting, message):
+    assert d.decide(record, last, sighting, after(120), RULES).verdict.message == message
+
+
 @pytest.mark.parametrize(
     ("sizes", "more"),
     [((), ""), (((1, 10**10), (2, 10**9), (2, 2 * 10**9), (4, 8 * 10**9)), "; the next size has 2 GB with 2 vCPU")],
