@@ -20,6 +20,7 @@ MODULES = {
     "small": "small",
     "staging": "staging",
     "submissions": "submissions",
+    "wake": "wake",
 }
 
 

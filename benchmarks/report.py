@@ -9,7 +9,7 @@ from benchmarks.harness import RESULTS
 
 ORDER = (
     *("w1", "w2", "w3", "w4", "w5", "w6", "repeat", "scale", "small", "cold_start", "submissions", "many_jobs"),
-    *("events", "streams", "logs", "staging", "images", "platforms", "clusters"),
+    *("events", "streams", "logs", "staging", "images", "platforms", "clusters", "wake"),
 )
 WORKLOADS = ("w1", "w2", "w3", "w4", "w5", "w6")
 INTRO = """# Performance

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -170,6 +171,8 @@ def _places(settings: Settings) -> Places:
 
 async def serve(gateway: Gateway, home: Home, listening: socket.socket, url: str) -> None:
     """Serve until asked to end; an embedded gateway also until no program holds it open."""
+    gc.freeze()
+    gc.enable()
     await gateway.service.readiness.begin()
     settings = gateway.settings
     config = uvicorn.Config(
