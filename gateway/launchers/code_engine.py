@@ -70,6 +70,10 @@ PRICE = Price(
 )
 QUOTA = Quota(cpus=128, memory=512 * _GB, instances=250, runs=100)
 _FORBIDDEN, _NOT_FOUND, _CONFLICT = 403, 404, 409
+_MENDS = {
+    _FORBIDDEN: "; the key needs the role Writer on the project",
+    _NOT_FOUND: "; see FLAREGATE_CODE_ENGINE_JOB",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +201,14 @@ class CodeEngineLauncher:
         story = f"Code Engine did not take the job run {name}: {exc}"
         if exc.temporary:
             raise LaunchFailed(story) from exc
-        if exc.status in (_FORBIDDEN, _NOT_FOUND):
+        if exc.status in _MENDS:
             try:
                 self._seen()
             except Barred:
                 raise
             except CannotSee as unseen:
                 raise LaunchFailed(f"{story}; {unseen}") from exc
-        raise LaunchRefused(story) from exc
+        raise LaunchRefused(f"{story}{_MENDS.get(exc.status, '')}") from exc
 
     def _body(self, name: str, order: LaunchOrder, indices: Collection[int]) -> dict[str, Any]:
         cluster = order.cluster

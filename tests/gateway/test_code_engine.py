@@ -148,6 +148,13 @@ async def test_a_project_that_is_not_there_bars(platform, simulator):
         await launcher.list()
 
 
+async def test_a_key_that_may_look_and_not_create_is_told_as_such(platform, simulator):
+    launcher = platform.launcher(SLEEPS)
+    simulator.faults.next = ["forbidden"]
+    with pytest.raises(LaunchRefused, match=r"403 .*; the key needs the role Writer"):
+        await launcher.launch(order(platform, workers=0))
+
+
 async def test_iam_that_does_not_answer_says_nothing_of_the_key(platform, simulator):
     launcher = platform.launcher(SLEEPS)
     simulator.faults.left["broken"] = 1
@@ -300,7 +307,7 @@ async def test_what_can_never_run_is_refused(platform, simulator):
         await launcher.launch(order(platform, cluster=odd.model_copy(update={"cpus": 16.0})))
     with pytest.raises(LaunchRefused, match="at most 8192"):
         await launcher.launch(order(platform, bootstrap="x" * PAYLOAD_BYTES))
-    with pytest.raises(LaunchRefused, match=r"job_not_found|there is no job"):
+    with pytest.raises(LaunchRefused, match="there is no job another; see FLAREGATE_CODE_ENGINE_JOB"):
         await CodeEngineLauncher(simulator.settings(job="another")).launch(order(platform))
     with pytest.raises(LaunchRefused, match="FLAREGATE_CODE_ENGINE_KEY"):
         CodeEngineLauncher(simulator.settings(key="{key}"))

@@ -318,7 +318,12 @@ def test_instances_that_start_late_never_die_or_are_started_again(api, door):
 
 def test_answers_that_are_wrong_on_demand(api, simulator, door):
     create(api)
-    for asked, status in (({"unauthorized": 1}, 401), ({"too_many": 1, "retry_after": "7"}, 429), ({"broken": 1}, 500)):
+    for asked, status in (
+        ({"unauthorized": 1}, 401),
+        ({"forbidden": 1}, 403),
+        ({"too_many": 1, "retry_after": "7"}, 429),
+        ({"broken": 1}, 500),
+    ):
         assert door.post("/faults", json=asked).status_code == 200
         with pytest.raises(ApiException) as refused:
             api.get_job_run(PROJECT, "r")

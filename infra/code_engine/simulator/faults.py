@@ -6,7 +6,7 @@ from typing import Any
 
 from infra.code_engine.simulator.checks import Refused
 
-ANSWERS = ("unauthorized", "too_many", "broken")
+ANSWERS = ("unauthorized", "forbidden", "too_many", "broken")
 TELLINGS = ("no_details", "no_status", "odd_word")
 INSTANCES = ("never", "no_image", "die", "restart")
 
@@ -60,11 +60,14 @@ class Faults:
 
     def entering(self) -> None:
         """A request to the project has shown its token. Raises Refused."""
-        self.refuse(self.next.pop(0) if self.next else "unauthorized" if self.take("unauthorized") else "none")
+        counted = next((kind for kind in ("unauthorized", "forbidden") if self.take(kind)), "none")
+        self.refuse(self.next.pop(0) if self.next else counted)
 
     def refuse(self, kind: str) -> None:
         if kind == "unauthorized":
             raise Refused(401, "unauthorized", "the token is missing, unknown or has expired")
+        if kind == "forbidden":
+            raise Refused(403, "forbidden", "the key has no right to do that")
         if kind == "too_many":
             raise Refused(429, "too_many_requests", "slow down", {"Retry-After": self.retry_after})
         if kind == "broken":

@@ -28,7 +28,7 @@ class Ending:
 
 
 class Running(Protocol):
-    """A started instance. No method waits for it."""
+    """A started instance. No method waits for its end."""
 
     def ended(self) -> Ending | None:
         """None while it runs."""
