@@ -38,7 +38,7 @@ demo: install  ## A search over scikit-learn's digits, the whole way
 	$(BIN)/flaregate run examples/digits.json --save digits.fitted.zip
 
 test: install  ## Under 10 minutes on 2 cores; real Ray end to end
-	$(BIN)/python -m pytest -m "not (chaos or exhaustive or foreign or platforms or services or slow or soak)"
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not (chaos or exhaustive or foreign or platforms or services or slow or soak)"
 
 test-all: install postgresql containers  ## What `make test` leaves out: processes killed on purpose, real S3 and PostgreSQL servers and containers, hundreds of random pipelines, scikit-learn's own tests
 	$(BIN)/python -m pytest -m "chaos or exhaustive or foreign or platforms or services or slow"

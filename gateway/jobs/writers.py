@@ -78,12 +78,14 @@ class Writer:
     def close(self) -> None:
         """Wait for what has begun."""
         self._waiting.put(None)
-        self._waiting.put(None)  # the first may come with others, and only an empty group is the end
         self._thread.join()
 
     def _run(self) -> None:
-        while group := [wanted for wanted in self._next() if wanted is not None]:
-            settled = self._together_or_alone(group)
+        closing = False
+        while not closing:
+            found = list(self._next())
+            closing = None in found  # which is the last that is put
+            settled = self._together_or_alone([wanted for wanted in found if wanted is not None])
             for loop, some in groupby(settled, key=lambda one: one.wanted.loop):
                 with suppress(RuntimeError):  # the loop has ended: nobody waits there any more
                     loop.call_soon_threadsafe(_tell, list(some))

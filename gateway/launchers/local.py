@@ -46,7 +46,8 @@ _WORKER = (sys.executable, "-m", "worker_image")
 _INHERITED = frozenset(
     {"PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
 )
-_INHERITED_PREFIXES = ("LC_", "SSL_", "XDG_CACHE_", "UV_")
+_INHERITED_PREFIXES = ("LC_", "SSL_", "XDG_CACHE_", "UV_", "OPENBLAS_", "MKL_", "BLIS_", "NPY_")
+"""The last four choose the kernels of linear algebra: tasks compute the numbers that the caller's own process would."""
 _KEPT_SECONDS = 24 * 3600.0
 """How long the folder of an ended run is kept for who wants to read what it printed."""
 _MOST_PARKED = 3

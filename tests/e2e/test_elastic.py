@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_iris
 
@@ -25,6 +26,7 @@ class _Slow(ClassifierMixin, BaseEstimator):
         return np.repeat(self.classes_[0], len(X))
 
 
+@pytest.mark.slow
 def test_a_worker_goes_when_nothing_is_left_for_it(client):
     slow = type("Slow", (_Slow,), dict(_Slow.__dict__))
     pipe = fg.Pipeline("elastic")

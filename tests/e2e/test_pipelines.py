@@ -132,6 +132,7 @@ def test_when_all_fail_the_job_fails_with_the_first_traceback(client, iris):
     assert caught.value.reason == Reason.USER_ERROR
 
 
+@pytest.mark.slow
 def test_code_that_never_ends_is_timed_out_with_its_last_lines(client, iris):
     job = search(client, iris, ["sleep"], timeout=30)
     with pytest.raises(fg.JobTimedOut):

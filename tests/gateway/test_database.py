@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 import time
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ from gateway.jobs.dialects import DatabaseRefused
 from gateway.jobs.errors import DatabaseAway
 from gateway.jobs.repository import SqlRepository
 from tests.contracts.test_repository import condition, create, ids, queued
+from tests.doubles import until
 from tests.servers import postgres as servers
 
 services = pytest.mark.services
@@ -202,6 +204,26 @@ async def test_many_submissions_at_once_share_transactions(tmp_path):
     assert len(await repository.active()) == 200
     assert len(commits) < 50
     repository.close()
+
+
+async def test_closing_ends_though_it_comes_with_a_write_that_waits(tmp_path):
+    database, begun, go_on = Database(f"sqlite:///{tmp_path / 'gateway.db'}"), threading.Event(), threading.Event()
+
+    def slow(_):
+        begun.set()
+        go_on.wait(10)
+
+    first = asyncio.create_task(database.write(slow))
+    await asyncio.to_thread(begun.wait, 10)
+    second = asyncio.create_task(database.write(lambda _: "written"))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(asyncio.to_thread(database.close))
+    await until(lambda: database._writers[0]._waiting.qsize() >= 2)
+    go_on.set()
+    async with asyncio.timeout(10):
+        await closing
+    await first
+    assert await second == "written"
 
 
 async def test_a_write_after_the_end_of_its_loop_hurts_nobody(tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import select
@@ -278,7 +278,10 @@ class Machine(RuleBasedStateMachine):
         current = await self.index.current(job)
         if current is None or current[0].state.terminal or current[1].verdict is not None:
             return
-        await change(job, lambda j, a: moves.boot(j, a, 0, "boot", self.clock()))
+        try:
+            await change(job, lambda j, a: moves.boot(j, a, 0, "boot", self.clock()))
+        except moves.AttemptOver:
+            return  # another has run it to its end meanwhile
         start = intake.prefix(*(await self.index.current(job)))
         if stray:
             await self.store.put(start + "stray", pieces(b"never committed"))
@@ -391,9 +394,10 @@ class Machine(RuleBasedStateMachine):
 
 
 FEW = settings(
-    max_examples=60,
+    max_examples=25,
     stateful_step_count=40,
     deadline=None,
+    phases=[phase for phase in Phase if phase is not Phase.explain],  # which takes minutes, and hides what failed
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
@@ -467,5 +471,6 @@ async def test_of_a_submission_and_the_end_of_an_artifact_at_once_one_comes_firs
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(600)
 def test_no_sweep_removes_what_is_needed_in_many_courses():
-    run_state_machine_as_test(Machine, settings=settings(FEW, max_examples=300, stateful_step_count=60))
+    run_state_machine_as_test(Machine, settings=settings(FEW, max_examples=200, stateful_step_count=60))

@@ -51,7 +51,8 @@ def output(tmp_path, attempt, index=0):
 
 
 async def test_a_container_gets_its_variables_and_little_else(make, tmp_path):
-    inherited = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "FLAREGATE_TOKEN": "canary", "AWS_SECRET": "canary"}
+    passed_on = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "OPENBLAS_CORETYPE": "Haswell"}
+    inherited = {**passed_on, "FLAREGATE_TOKEN": "canary", "AWS_SECRET": "canary"}
     launcher = make("import os, json; print(json.dumps(dict(os.environ)))", inherited)
     asked = order("j1-a", workers=0)
     await gone(launcher, await launcher.launch(asked))
@@ -59,8 +60,7 @@ async def test_a_container_gets_its_variables_and_little_else(make, tmp_path):
     environment.pop("LC_CTYPE", None)
     assert mode_of(environment.pop("TMPDIR")) is None
     assert environment == {
-        "PATH": os.environ["PATH"],
-        "LC_ALL": "C.UTF-8",
+        **passed_on,
         "FLAREGATE_URL": asked.gateway_url,
         "FLAREGATE_ATTEMPT": "j1-a",
         "FLAREGATE_INDEX": "0",

@@ -120,4 +120,5 @@ async def test_jobs_wait_for_room_and_see_their_place(deploy):
     view = await gateway.in_state(third, "launching")
     assert view["conditions"] == []
     assert "place" not in view
+    await until(lambda: len(launcher.orders) == 2)
     assert [order.job for order in launcher.orders] == [first, third]

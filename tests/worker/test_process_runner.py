@@ -34,6 +34,10 @@ FOLD = Cut(fold=0)
 ALL = Cut(fold=ALL_ROWS)
 
 
+def interrupt():
+    raise KeyboardInterrupt
+
+
 def leave_a_child():
     if os.fork() == 0:
         time.sleep(600)
@@ -41,6 +45,7 @@ def leave_a_child():
 
 DEEDS = {
     "exit": lambda: os._exit(3),
+    "interrupt": interrupt,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "sleep": lambda: time.sleep(600),
@@ -155,6 +160,7 @@ def ran(runner, *tasks):
     ("deed", "words"),
     [
         ("exit", "exited with code 3"),
+        ("interrupt", "exited with code 130"),
         ("kill", "was killed by signal 9 (SIGKILL)"),
         ("segfault", "was killed by signal 11 (SIGSEGV)"),
     ],

@@ -184,8 +184,10 @@ def _live(life: Life, channel: Connection, parent: int) -> None:
             code = 0
     except SystemExit as leave:
         code = leave.code if isinstance(leave.code, int) else 1
-    except (EOFError, ConnectionError, KeyboardInterrupt):
+    except (EOFError, ConnectionError):
         code = 0  # nobody wants it any more
+    except KeyboardInterrupt:  # only user code can raise it here: no terminal reaches this process group
+        code = 128 + signal.SIGINT
     except BaseException:  # noqa: BLE001 - the last frame of this process: it is shown, and the exit code is 1
         traceback.print_exc()
     finally:
