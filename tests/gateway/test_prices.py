@@ -112,7 +112,7 @@ async def test_jobs_wait_for_room_and_see_their_place(deploy):
     assert "1 of 1 are in use" in places[0]["reason"]
     assert (await gateway.view(second))["conditions"][0]["name"] == "platform_full"
     assert second in places[1]["reason"]
-    for job in (first, second):
+    for job in (second, first):
         await gateway.http.post(f"/v1/jobs/{job}/cancel")
         await gateway.in_state(job, "finishing", "cancelled")
         gateway.clock.pass_by(6)
