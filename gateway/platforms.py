@@ -1,7 +1,7 @@
 """The one place that names concrete launchers: makes the one that is set, and loads its SDK only then."""
 
 from gateway.home import Home
-from gateway.launchers.base import Launcher
+from gateway.launchers.base import Launcher, Price, Quota
 from gateway.launchers.local import LocalLauncher
 from gateway.settings import Settings, inherited
 
@@ -28,6 +28,16 @@ def _local(settings: Settings) -> LocalLauncher:
     return local
 
 
+def _quota(settings: Settings, default: Quota) -> Quota:
+    given = settings.platform_quota
+    return default if given is None else Quota(**given.model_dump())
+
+
+def _price(settings: Settings, default: Price | None = None) -> Price | None:
+    given = settings.platform_price
+    return default if given is None else Price(**given.model_dump())
+
+
 def _container(settings: Settings) -> Launcher:
     from gateway.launchers.container import ContainerLauncher, ContainerSettings  # noqa: PLC0415
 
@@ -39,12 +49,14 @@ def _container(settings: Settings) -> Launcher:
             connect=settings.container_connect,
             hosts=settings.container_hosts,
             ca_bundle=settings.container_ca,
+            quota=_quota(settings, Quota()),
+            price=_price(settings),
         )
     )
 
 
 def _code_engine(settings: Settings) -> Launcher:
-    from gateway.launchers.code_engine import CodeEngineLauncher, CodeEngineSettings  # noqa: PLC0415
+    from gateway.launchers.code_engine import PRICE, QUOTA, CodeEngineLauncher, CodeEngineSettings  # noqa: PLC0415
 
     key = settings.code_engine_key
     return CodeEngineLauncher(
@@ -59,6 +71,8 @@ def _code_engine(settings: Settings) -> Launcher:
             peer_tcp=settings.code_engine_peer_tcp,
             lease=settings.platform_lease,
             environment=settings.worker_environment,
+            quota=_quota(settings, QUOTA),
+            price=_price(settings, PRICE),
         )
     )
 
@@ -76,6 +90,8 @@ def _aws_batch(settings: Settings) -> Launcher:
             endpoint=settings.aws_batch_endpoint,
             lease=settings.platform_lease,
             environment=settings.worker_environment,
+            quota=_quota(settings, Quota()),
+            price=_price(settings),
         )
     )
 
@@ -93,7 +109,10 @@ def _kubernetes(settings: Settings) -> Launcher:
             image_pull_secrets=settings.kubernetes_pull_secrets,
             node_selector=settings.kubernetes_node_selector,
             tolerations=settings.kubernetes_tolerations,
+            gpu_resource=settings.kubernetes_gpu_resource,
             lease=settings.platform_lease,
             environment=settings.worker_environment,
+            quota=_quota(settings, Quota()),
+            price=_price(settings),
         )
     )

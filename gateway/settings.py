@@ -1,10 +1,11 @@
 """What can be set on the gateway, each with its default. The one module of the gateway that reads the environment."""
 
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -12,6 +13,26 @@ def default_home() -> Path:
     """`$XDG_DATA_HOME/flaregate`, or `~/.local/share/flaregate`."""
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "flaregate"
+
+
+class PlatformQuota(BaseModel):
+    """What all runs of this gateway together may have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    cpus: float | None = Field(default=None, gt=0)
+    memory: int | None = Field(default=None, gt=0)
+    instances: int | None = Field(default=None, gt=0)
+    runs: int | None = Field(default=None, gt=0)
+
+
+class PlatformPrice(BaseModel):
+    """What a container costs, from its start to its end."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    vcpu_second: Decimal = Field(ge=0)
+    gib_second: Decimal = Field(ge=0)
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    source: str
 
 
 class Settings(BaseSettings):
@@ -42,6 +63,16 @@ class Settings(BaseSettings):
     )
     platform_lease: float = Field(
         default=600, ge=30, description="Remote platforms: seconds without an answer after which a container ends."
+    )
+    platform_quota: PlatformQuota | None = Field(
+        default=None,
+        description="Remote platforms: what all runs together may have, beyond which jobs wait for their turn; JSON: "
+        '`{"cpus": 64, "memory": 256000000000, "instances": 40, "runs": 20}`, or some of these.',
+    )
+    platform_price: PlatformPrice | None = Field(
+        default=None,
+        description="Remote platforms: what a container costs, where it is not the platform's list price; JSON: "
+        '`{"vcpu_second": "0.00001", "gib_second": "0.000002", "currency": "EUR", "source": "our contract, 2026-11"}`.',
     )
     worker_environment: dict[str, str] = Field(
         default={},
@@ -104,6 +135,11 @@ class Settings(BaseSettings):
     )
     kubernetes_tolerations: tuple[dict[str, Any], ...] = Field(
         default=(), description="Kubernetes: tolerations of the workers' pods; JSON."
+    )
+    kubernetes_gpu_resource: str = Field(
+        default="nvidia.com/gpu",
+        pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
+        description="Kubernetes: the resource of which a job's gpus are asked for.",
     )
     store: Literal["folder", "s3"] = Field(
         default="folder", description="Where objects are kept: `folder`, in the home folder; `s3`, in a bucket."
@@ -285,6 +321,9 @@ class Settings(BaseSettings):
             raise ValueError("set one of FLAREGATE_AWS_BATCH_IMAGE and FLAREGATE_AWS_BATCH_JOB_DEFINITION")
         if self.awake is not None and self.public_url is None:
             raise ValueError("FLAREGATE_AWAKE needs FLAREGATE_PUBLIC_URL, the address that the platform gives it")
+        for name in ("platform_quota", "platform_price"):
+            if getattr(self, name) is not None and self.launcher == "local":
+                raise ValueError(f"FLAREGATE_{name.upper()} is for remote platforms: set FLAREGATE_LAUNCHER to one")
         if self.spare and self.launcher != "local":
             raise ValueError("FLAREGATE_SPARE is for FLAREGATE_LAUNCHER=local: elsewhere a head that waits is paid for")
         return self
@@ -309,7 +348,8 @@ def load() -> Settings:
 
 def _line(found: Any) -> str:
     message = str(found["msg"]).removeprefix("Value error, ")
-    return f"FLAREGATE_{str(found['loc'][0]).upper()}: {message}" if found["loc"] else message
+    name, *inside = (str(part) for part in found["loc"]) if found["loc"] else ("",)
+    return f"FLAREGATE_{name.upper()}: {''.join(f'{part}: ' for part in inside)}{message}" if name else message
 
 
 def inherited() -> dict[str, str]:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import boto3
@@ -31,11 +31,13 @@ from gateway.launchers.base import (
     LaunchOrder,
     LaunchRefused,
     Phase,
+    Price,
     Quota,
     Sighting,
 )
 
 GATEWAY, ATTEMPT = "flaregate-gateway", "flaregate-attempt"
+NO_QUOTA = Quota()
 AT_ONCE = 100
 """Jobs that may be described in one request."""
 NEW_SECONDS = 60.0
@@ -77,6 +79,9 @@ class AwsBatchSettings:
     """What the image has; its label says so."""
     command: tuple[str, ...] | None = None
     """Instead of the image's own, in definitions that this launcher registers."""
+    quota: Quota = NO_QUOTA
+    """Its vCPUs are at most what the queue has."""
+    price: Price | None = None
 
 
 def connect_to(settings: AwsBatchSettings) -> Any:
@@ -115,7 +120,8 @@ class AwsBatchLauncher:
             max_seconds=MOST_SECONDS,
             linger=15,
             private_network=False,
-            quota=Quota(cpus=cpus),
+            quota=replace(settings.quota, cpus=min(cpus, settings.quota.cpus or cpus)),
+            price=settings.price,
         )
 
     def environment(self) -> Mapping[str, str]:

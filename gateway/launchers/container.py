@@ -26,6 +26,8 @@ from gateway.launchers.base import (
     LaunchOrder,
     LaunchRefused,
     Phase,
+    Price,
+    Quota,
     Sighting,
     Trouble,
 )
@@ -33,6 +35,7 @@ from gateway.launchers.base import (
 GATEWAY, ATTEMPT, INDEX = "io.flaregate.gateway", "io.flaregate.attempt", "io.flaregate.index"
 ENVIRONMENT = "io.flaregate.environment"
 """The label of a worker's image that says what is in it."""
+NO_QUOTA = Quota()
 _PIDS = 4096
 _SHM_SHARE = 0.4
 """Of a container's memory that /dev/shm may take: Ray's object store lies there."""
@@ -62,6 +65,8 @@ class ContainerSettings:
     """Instead of the image's own."""
     ca_bundle: Path | None = None
     """A file of certificates, on the machine of the containers, by which they know the gateway and the store."""
+    quota: Quota = NO_QUOTA
+    price: Price | None = None
 
 
 class ContainerLauncher:
@@ -89,6 +94,8 @@ class ContainerLauncher:
             max_memory=int(machine["MemTotal"]),
             gpus=0,
             lease=settings.lease,
+            quota=settings.quota,
+            price=settings.price,
         )
 
     def environment(self) -> Mapping[str, str]:

@@ -43,6 +43,8 @@ FORCED_SECONDS = 1
 """Not 0: then the API would say that a pod is gone before its node has ended it."""
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _TOO_MANY, _SERVER_FAULT = 401, 403, 404, 409, 429, 500
 _NAME_LENGTH = 63
+_SHM_SHARE = 0.4
+"""Of a container's memory that /dev/shm may take: Ray's object store lies there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +132,13 @@ class KubernetesLauncher:
         return [self.handle(attempt) for attempt, run in sorted(seen.items()) if Sighting(tuple(run)).gone]
 
     async def stop(self, handle: Handle, *, force: bool = False) -> None:
-        """Delete its pods, with the grace that is asked for; their Jobs make no others and keep what was seen."""
+        """Delete its Jobs, which would make other pods, and then its pods, with the grace that is asked for."""
         async with self._seeing():
+            await self._forget(handle)
             async for pod in self._api.list(Pod, labels=self._labels(handle.attempt)):
                 name = pod.metadata.name if pod.metadata else None
                 if name and not (pod.metadata and pod.metadata.deletionTimestamp and not force):
                     await self._gone(Pod, name, FORCED_SECONDS if force else GRACE_SECONDS)
-            await self._forget(handle)
 
     async def forget(self, handle: Handle) -> None:
         async with self._seeing():
@@ -235,8 +237,8 @@ class KubernetesLauncher:
             },
             "containers": [container],
             "volumes": [
-                {"name": "tmp", "emptyDir": {}},
-                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(int(cluster.memory * 0.4))}},
+                {"name": "tmp", "emptyDir": {"sizeLimit": str(cluster.memory)}},
+                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(int(cluster.memory * _SHM_SHARE))}},
             ],
             "nodeSelector": dict(settings.node_selector),
             "tolerations": [dict(one) for one in settings.tolerations],

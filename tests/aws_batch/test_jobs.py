@@ -2,6 +2,7 @@
 
 import dataclasses
 from datetime import UTC, datetime
+from decimal import Decimal
 from fnmatch import fnmatch
 
 import pytest
@@ -10,7 +11,7 @@ from botocore.exceptions import ClientError
 from gateway.launchers import aws_batch
 from gateway.launchers.aws_batch import AwsBatchLauncher, AwsBatchSettings
 from gateway.launchers.aws_batch_jobs import children, instances, part_of
-from gateway.launchers.base import Barred, CannotSee, LaunchFailed, LaunchRefused, Phase, Trouble
+from gateway.launchers.base import Barred, CannotSee, LaunchFailed, LaunchRefused, Phase, Price, Quota, Trouble
 from tests.contracts.launchers import order
 
 JOB = {
@@ -231,3 +232,10 @@ async def test_gpus_are_refused(api):
     asked = order("a-1")
     with pytest.raises(LaunchRefused, match="GPU"):
         await launcher(api).launch(dataclasses.replace(asked, cluster=asked.cluster.model_copy(update={"gpus": 1})))
+
+
+@pytest.mark.parametrize(("cpus", "most"), [(None, 64), (16, 16), (128, 64)])
+def test_the_queue_s_machines_bound_the_quota_and_the_price_is_the_operator_s(api, cpus, most):
+    price = Price(Decimal("0.00001"), Decimal("0.000002"), "USD", "list price")
+    can = launcher(api, quota=Quota(cpus=cpus, instances=40), price=price).capabilities
+    assert (can.quota, can.price) == (Quota(cpus=most, instances=40), price)

@@ -1,16 +1,20 @@
 """The Kubernetes launcher: what its pods are, what the API's answers mean, how much it asks."""
 
 import asyncio
+import json
+import threading
+from decimal import Decimal
 
 import pytest
 from lightkube.resources.core_v1 import Pod
 from pydantic import ValidationError
 
-from gateway.launchers.base import Barred, CannotSee, LaunchFailed, LaunchRefused, Phase, Trouble
-from gateway.launchers.conformance import SLEEPS, gone, order, running, sighting
+from gateway import platforms
+from gateway.launchers.base import Barred, CannotSee, LaunchFailed, LaunchRefused, Phase, Price, Quota, Trouble
+from gateway.launchers.conformance import DEAF, SLEEPS, gone, order, running, sighting
 from gateway.launchers.kubernetes import KubernetesLauncher, KubernetesSettings
 from gateway.launchers.kubernetes_pods import ATTEMPT, INDEX, sighting_of
-from gateway.settings import Settings
+from gateway.settings import Settings, SettingsRefused, load
 from tests.contracts.launchers import KubernetesPlatform
 from tests.servers.kubernetes import kubernetes
 
@@ -63,6 +67,8 @@ async def test_a_pod_has_its_size_and_no_rights(platform):
     (container,) = pod["containers"]
     assert container["resources"]["limits"] == {"cpu": "1.5", "memory": "3000000000", "nvidia.com/gpu": "2"}
     assert container["resources"]["requests"] == container["resources"]["limits"]
+    volumes = {one["name"]: one["emptyDir"] for one in pod["volumes"]}
+    assert volumes == {"tmp": {"sizeLimit": "3000000000"}, "shm": {"medium": "Memory", "sizeLimit": "1200000000"}}
     context = container["securityContext"]
     assert (context["readOnlyRootFilesystem"], context["allowPrivilegeEscalation"]) == (True, False)
     assert context["capabilities"] == {"drop": ["ALL"]}
@@ -103,6 +109,32 @@ async def test_a_look_is_one_request_while_nothing_is_missing(platform):
     platform.api.requests.clear()
     await launcher.observe([handle])
     assert platform.api.requests == ["GET /api/v1/namespaces/flaregate/pods"]
+
+
+async def test_a_run_that_is_stopped_gets_no_other_pods(platform):
+    """A Job whose pod is deleted may make another one, so the Job goes first."""
+    launcher = platform.launcher(SLEEPS)
+    handle = await launcher.launch(order(platform))
+    await running(platform, launcher, handle)
+    made = platform.api.pods_made
+    controller = threading.Event()
+    platform.api.before = lambda asked: asked.startswith("DELETE") and "jobs" in asked and controller.wait(0.4)
+    await launcher.stop(handle)
+    await gone(platform, launcher, handle)
+    assert (made, platform.api.pods_made) == (2, 2)
+
+
+async def test_pods_have_the_grace_that_is_asked_for(platform):
+    asked = []
+    launcher = platform.launcher(DEAF)
+    handle = await launcher.launch(order(platform, workers=0))
+    await running(platform, launcher, handle)
+    for force in (False, False, True):
+        await launcher.stop(handle, force=force)
+        (pod,) = platform.api.objects["pods"].values()
+        asked.append(pod["metadata"]["deletionGracePeriodSeconds"])
+    assert asked == [10, 10, 1]
+    await gone(platform, launcher, handle)
 
 
 async def test_gateways_of_one_namespace_do_not_see_each_other(platform):
@@ -182,3 +214,53 @@ async def test_a_server_that_breaks_is_not_believed(platform):
 def test_a_launcher_without_its_settings_is_refused(given, told, tmp_path):
     with pytest.raises(ValidationError, match=told):
         Settings(home=tmp_path, **given)
+
+
+GIVEN = {
+    "FLAREGATE_LAUNCHER": "kubernetes",
+    "FLAREGATE_KUBERNETES_IMAGE": "image",
+    "FLAREGATE_KUBERNETES_GPU_RESOURCE": "amd.com/gpu",
+    "FLAREGATE_PLATFORM_QUOTA": json.dumps({"cpus": 64, "instances": 40}),
+    "FLAREGATE_PLATFORM_PRICE": json.dumps(
+        {"vcpu_second": "0.00001", "gib_second": "0.000002", "currency": "EUR", "source": "our contract"}
+    ),
+}
+
+
+@pytest.fixture
+def environment(monkeypatch, tmp_path, platform):
+    given = GIVEN | {
+        "FLAREGATE_HOME": str(tmp_path / "home"),
+        "FLAREGATE_KUBERNETES_CONFIG": str(platform.api.configuration),
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+async def test_quota_price_and_gpus_are_as_set(environment, platform):
+    launcher = platforms.launcher(load())
+    platform.made.append(launcher)
+    can = launcher.capabilities
+    assert can.quota == Quota(cpus=64, instances=40)
+    assert can.price == Price(Decimal("0.00001"), Decimal("0.000002"), "EUR", "our contract")
+    assert can.max_cpus == 64
+    handle = await launcher.launch(order(platform, cluster=platform.cluster.model_copy(update={"gpus": 1})))
+    spec = platform.api.objects["jobs"][f"{handle.name}-0"]["spec"]["template"]["spec"]
+    assert spec["containers"][0]["resources"]["limits"]["amd.com/gpu"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PLATFORM_QUOTA", '{"cpu": 1}', "FLAREGATE_PLATFORM_QUOTA: cpu: "),
+        ("PLATFORM_QUOTA", '{"cpus": 0}', "FLAREGATE_PLATFORM_QUOTA: cpus: .*greater than 0"),
+        ("PLATFORM_PRICE", '{"vcpu_second": 1, "gib_second": 1, "source": ""}', "FLAREGATE_PLATFORM_PRICE: currency: "),
+        ("KUBERNETES_GPU_RESOURCE", "gpu", "FLAREGATE_KUBERNETES_GPU_RESOURCE: "),
+        ("LAUNCHER", "local", "FLAREGATE_PLATFORM_QUOTA is for remote platforms"),
+    ],
+)
+def test_a_quota_or_price_that_cannot_be_meant_is_refused(environment, name, value, told):
+    environment.setenv(f"FLAREGATE_{name}", value)
+    with pytest.raises(SettingsRefused, match=told):
+        load()

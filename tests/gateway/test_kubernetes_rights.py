@@ -1,6 +1,7 @@
 """infra/kubernetes: the rights are those that the launcher uses, the settings are whole, pods have the labels that policies name."""
 
 import re
+from ipaddress import ip_address, ip_network
 
 import pytest
 import yaml
@@ -76,3 +77,26 @@ def test_the_gateway_s_pod_has_no_privilege_and_its_service_finds_it():
         "capabilities": {"drop": ["ALL"]},
     }
     assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+
+
+@pytest.mark.parametrize(
+    ("address", "reached"),
+    [
+        ("10.244.3.7", False),  # pods and services of common clusters
+        ("10.96.0.1", False),
+        ("172.20.0.1", False),
+        ("192.168.1.20", False),
+        ("100.64.9.1", False),
+        ("169.254.169.254", False),  # the nodes' metadata service
+        ("8.8.8.8", True),
+    ],
+)
+def test_the_policy_lets_pods_reach_the_world_but_nothing_inside(address, reached):
+    (policy,) = documents("network.yaml")
+    blocks = [to["ipBlock"] for rule in policy["spec"]["egress"] for to in rule["to"] if "ipBlock" in to]
+    found = any(
+        ip_address(address) in ip_network(block["cidr"])
+        and not any(ip_address(address) in ip_network(one) for one in block.get("except", ()))
+        for block in blocks
+    )
+    assert found is reached

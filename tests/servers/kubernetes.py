@@ -50,6 +50,9 @@ class ApiServer:
         self.quota = None
         """Pods at most."""
         self.requests = []
+        self.before = lambda asked: None
+        """Called before a request of others than the node is answered; may wait."""
+        self.pods_made = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
         self._server.api = self
@@ -67,6 +70,7 @@ class ApiServer:
         found = _PATH.fullmatch(path)
         if not node:
             self.requests.append(f"{method} {path}")
+            self.before(self.requests[-1])
         if (self.broken or self.stranger) and not node:
             code, word = (500, "InternalError") if self.broken else (401, "Unauthorized")
             return code, _problem(code, word, "the server is broken, or does not know you")
@@ -98,6 +102,7 @@ class ApiServer:
         made["metadata"] |= {"uid": secrets.token_hex(8), "creationTimestamp": now(), "namespace": NAMESPACE}
         made.setdefault("status", {"phase": "Pending"} if kind == "pods" else {})
         self.objects[kind][name] = made
+        self.pods_made += kind == "pods"
         return 201, made
 
     def _list(self, kind, selector):
