@@ -32,7 +32,7 @@ from gateway.launchers.base import (
     Quota,
     Sighting,
 )
-from gateway.launchers.kubernetes_pods import ATTEMPT, GATEWAY, INDEX, sighting_of
+from gateway.launchers.kubernetes_pods import ATTEMPT, GATEWAY, INDEX, sighting_of, sighting_of_job
 
 CONTAINER = "flaregate"
 NO_QUOTA = Quota()
@@ -68,6 +68,8 @@ class KubernetesSettings:
     price: Price | None = None
     command: tuple[str, ...] = ()
     """Instead of the image's own."""
+    patience: float = 30.0
+    """Seconds for an answer of the API."""
 
 
 class KubernetesLauncher:
@@ -82,7 +84,7 @@ class KubernetesLauncher:
         except (ConfigError, OSError) as exc:
             raise LaunchRefused(f"no way into Kubernetes: {exc}; set FLAREGATE_KUBERNETES_CONFIG") from exc
         self._settings = settings
-        self._api = AsyncClient(config.get(), namespace=settings.namespace, timeout=httpx2.Timeout(30))
+        self._api = AsyncClient(config.get(), namespace=settings.namespace, timeout=httpx2.Timeout(settings.patience))
         self._known = defaultdict[str, set[int]](set)
         """The containers of each attempt that this process has seen or made."""
         quota = settings.quota
@@ -120,7 +122,7 @@ class KubernetesLauncher:
         return handle
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Sighting]:
-        seen = await self._seen()
+        seen = await self._seen({handle.attempt for handle in handles})
         return {handle: Sighting(tuple(seen.get(handle.attempt, ()))) for handle in handles}
 
     async def list(self) -> Collection[Handle]:
@@ -248,28 +250,29 @@ class KubernetesLauncher:
             pod["serviceAccountName"] = settings.service_account
         return pod
 
-    async def _seen(self) -> Mapping[str, Sequence[InstanceSighting]]:
-        """Every container of this gateway's by its attempt: its pod, or its Job as long as it has none."""
+    async def _seen(self, asked: Collection[str] | None = None) -> Mapping[str, Sequence[InstanceSighting]]:
+        """Every container of this gateway's by its attempt: its pod, or its Job where it has none.
+
+        Jobs are listed where a pod is missing of what was `asked` for or made, and where nothing in particular was.
+        """
         found = defaultdict[str, dict[int, InstanceSighting]](dict)
         async with self._seeing():
             async for pod in self._api.list(Pod, labels=self._labels()):
                 attempt, seen = sighting_of(pod)
-                found[attempt][seen.index] = seen
+                if seen.phase is not Phase.ENDED or seen.index not in found[attempt]:  # a Job may replace a lost pod
+                    found[attempt][seen.index] = seen
             for attempt, run in found.items():
                 self._known[attempt] |= run.keys()
-            if any(known - found.get(attempt, {}).keys() for attempt, known in self._known.items()):
+            missing = any(known - found.get(attempt, {}).keys() for attempt, known in self._known.items())
+            if missing or asked is None or asked - found.keys():
                 await self._add_jobs(found)
                 self._known = defaultdict(set, {attempt: set(run) for attempt, run in found.items()})
         return {attempt: [run[index] for index in sorted(run)] for attempt, run in found.items()}
 
     async def _add_jobs(self, found: defaultdict[str, dict[int, InstanceSighting]]) -> None:
-        """A Job without a pod waits for one, unless it has ended."""
         async for job in self._api.list(Job, labels=self._labels()):
-            labels = (job.metadata.labels if job.metadata else None) or {}
-            ended = job.status is not None and (job.status.failed or job.status.succeeded)
-            if ATTEMPT in labels and not ended:
-                index = int(labels[INDEX])
-                found[labels[ATTEMPT]].setdefault(index, InstanceSighting(index, Phase.PENDING))
+            attempt, seen = sighting_of_job(job)
+            found[attempt].setdefault(seen.index, seen)
 
     @asynccontextmanager
     async def _seeing(self) -> AsyncIterator[None]:

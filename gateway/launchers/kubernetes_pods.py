@@ -1,14 +1,16 @@
-"""What a pod's status says of its container. Pure."""
+"""What the status of a pod, or of a Job that has none, says of its container. Pure."""
 
 from datetime import datetime
 from typing import Any
 
+from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Pod
 
 from gateway.launchers.base import InstanceSighting, Phase, Trouble
 
 GATEWAY, ATTEMPT, INDEX = "flaregate.io/gateway", "flaregate.io/attempt", "flaregate.io/index"
 _PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_DISK = ("ephemeral", "EmptyDir")
 _SIGNALLED = 128
 
 
@@ -17,6 +19,17 @@ def sighting_of(pod: Pod) -> tuple[str, InstanceSighting]:
     labels = (pod.metadata.labels if pod.metadata else None) or {}
     index = int(labels.get(INDEX, "0"))
     return labels.get(ATTEMPT, ""), _sighting(pod, index)
+
+
+def sighting_of_job(job: Job) -> tuple[str, InstanceSighting]:
+    """The attempt and what is known of a container without a pod: it waits for one, or its Job has ended."""
+    labels = (job.metadata.labels if job.metadata else None) or {}
+    index, status = int(labels.get(INDEX, "0")), job.status
+    if status is None or not (status.failed or status.succeeded):
+        return labels.get(ATTEMPT, ""), InstanceSighting(index, Phase.PENDING)
+    told = next((one for one in status.conditions or () if one.type == "Failed"), None)
+    story = f"{told.reason or ''} {told.message or ''}".strip() if told else ""
+    return labels.get(ATTEMPT, ""), InstanceSighting(index, Phase.ENDED, story=story)
 
 
 def _sighting(pod: Pod, index: int) -> InstanceSighting:
@@ -28,7 +41,7 @@ def _sighting(pod: Pod, index: int) -> InstanceSighting:
     phase = (status.phase if status else None) or "Pending"
     if phase in ("Failed", "Succeeded"):  # evicted, or refused by its node: the container has never run
         reason = f"{(status.reason if status else '') or ''} {(status.message if status else '') or ''}".strip()
-        disk = Trouble.OUT_OF_DISK if "ephemeral" in reason else None
+        disk = Trouble.OUT_OF_DISK if any(word in reason for word in _DISK) else None
         return InstanceSighting(index, Phase.ENDED, trouble=disk, story=reason)
     if state is not None and state.running is not None:
         return InstanceSighting(index, Phase.RUNNING, _time(state.running.startedAt))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 from decimal import Decimal
 
@@ -16,7 +17,7 @@ from gateway.launchers.kubernetes import KubernetesLauncher, KubernetesSettings
 from gateway.launchers.kubernetes_pods import ATTEMPT, INDEX, sighting_of
 from gateway.settings import Settings, SettingsRefused, load
 from tests.contracts.launchers import KubernetesPlatform
-from tests.servers.kubernetes import kubernetes
+from tests.servers.kubernetes import ApiServer, kubeconfig, kubernetes
 
 
 @pytest.fixture
@@ -146,6 +147,81 @@ async def test_gateways_of_one_namespace_do_not_see_each_other(platform):
     assert not (await sighting(launcher, handle)).gone
 
 
+@pytest.fixture
+async def bare(tmp_path):
+    """An API server without a node: what is made stays as it is."""
+    api = ApiServer()
+    api.configuration = kubeconfig(tmp_path / "kubeconfig.json", api.url)
+    platform = KubernetesPlatform(api)
+    yield platform
+    for launcher in platform.made:
+        await launcher.close()
+    api.close()
+
+
+async def test_a_job_without_a_pod_waits_for_one(bare):
+    launcher = bare.launcher(SLEEPS)
+    handle = await launcher.launch(order(bare))
+    seen = await sighting(launcher, handle)
+    assert [(one.index, one.phase) for one in seen.instances] == [(0, Phase.PENDING), (1, Phase.PENDING)]
+    restarted = bare.launcher(SLEEPS)
+    assert await sighting(restarted, handle) == seen
+    assert list(await restarted.list()) == [handle]
+    condition = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "active for too long"}
+    bare.api.objects["jobs"][f"{handle.name}-1"]["status"] = {"failed": 1, "conditions": [condition]}
+    worker = (await sighting(launcher, handle)).instances[1]
+    assert (worker.phase, worker.story) == (Phase.ENDED, "DeadlineExceeded active for too long")
+
+
+def with_pod(api, handle, index, suffix="", **status):
+    """Make the pod of a Job, as a node has it."""
+    job = api.objects["jobs"][f"{handle.name}-{index}"]
+    name = f"{handle.name}-{index}{suffix}"
+    api.objects["pods"][name] = {
+        "metadata": {"name": name, "labels": job["metadata"]["labels"]},
+        "spec": job["spec"]["template"]["spec"] | {"nodeName": "node"},
+        "status": {"phase": "Running"} | status,
+    }
+    return api.objects["pods"][name]
+
+
+async def test_a_pod_that_is_being_deleted_lives_is_not_asked_again_and_can_be_forced(bare):
+    launcher = bare.launcher(SLEEPS)
+    handle = await launcher.launch(order(bare, workers=0))
+    pod = with_pod(bare.api, handle, 0)
+    await launcher.stop(handle)
+    assert (await sighting(launcher, handle)).gone is False
+    assert handle in await launcher.list()
+    bare.api.requests.clear()
+    await launcher.stop(handle)
+    assert not [line for line in bare.api.requests if line.startswith("DELETE")]
+    await launcher.stop(handle, force=True)
+    assert pod["metadata"]["deletionGracePeriodSeconds"] == 1
+
+
+async def test_a_job_s_second_pod_counts_and_not_the_one_that_was_lost(bare):
+    launcher = bare.launcher(SLEEPS)
+    handle = await launcher.launch(order(bare, workers=0))
+    with_pod(bare.api, handle, 0, "-b", phase="Pending")
+    with_pod(bare.api, handle, 0, "-a", phase="Failed", reason="Preempting", message="for system-critical pods")
+    assert (await sighting(launcher, handle)).head.phase is Phase.PENDING
+    del bare.api.objects["pods"][f"{handle.name}-0-b"]
+    head = (await sighting(launcher, handle)).head
+    assert (head.phase, head.story) == (Phase.ENDED, "Preempting for system-critical pods")
+
+
+async def test_an_api_that_does_not_answer_in_time_is_not_believed(tmp_path, bare):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        bare.api.configuration = kubeconfig(tmp_path / "silent.json", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        launcher = another(bare, patience=0.2)
+        with pytest.raises(CannotSee, match="Timeout"):
+            await launcher.observe([])
+        with pytest.raises(LaunchFailed, match="Timeout"):
+            await launcher.launch(order(bare))
+
+
 async def test_an_image_that_cannot_be_pulled_is_told(platform):
     launcher = another(platform, image="missing/image", command=("true",))
     handle = await launcher.launch(order(platform, workers=0))
@@ -183,6 +259,13 @@ def pod(phase="Running", state=None, **status):
             Trouble.OUT_OF_MEMORY,
         ),
         (pod("Failed", reason="Evicted", message="ephemeral local storage"), Phase.ENDED, None, Trouble.OUT_OF_DISK),
+        (
+            pod("Failed", reason="Evicted", message='Usage of EmptyDir volume "tmp" exceeds the limit "1". '),
+            Phase.ENDED,
+            None,
+            Trouble.OUT_OF_DISK,
+        ),
+        (pod("Failed", reason="Preempting"), Phase.ENDED, None, None),
         (pod("Pending", {"waiting": {"reason": "ImagePullBackOff"}}), Phase.PENDING, None, Trouble.IMAGE_PULL),
     ],
 )
