@@ -13,8 +13,9 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -22,6 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from gateway.launchers.aws_batch_jobs import children, instances, part_of
 from gateway.launchers.base import (
+    THREADS,
     Barred,
     CannotSee,
     Capabilities,
@@ -35,6 +37,8 @@ from gateway.launchers.base import (
     Quota,
     Sighting,
 )
+
+T = TypeVar("T")
 
 GATEWAY, ATTEMPT = "flaregate-gateway", "flaregate-attempt"
 NO_QUOTA = Quota()
@@ -106,6 +110,7 @@ class AwsBatchLauncher:
         self._settings = settings
         self._clock = clock
         self._batch = connect(settings)
+        self._threads = ThreadPoolExecutor(THREADS, "aws-batch")
         self._launching = threading.Lock()
         self._created: dict[str, tuple[str, float]] = {}
         """Jobs that this process submitted, by name: id and time. They may not be listed yet."""
@@ -137,15 +142,15 @@ class AwsBatchLauncher:
     async def launch(self, order: LaunchOrder) -> Handle:
         if order.cluster.gpus:
             raise LaunchRefused("the aws_batch launcher has no GPUs")
-        await asyncio.to_thread(self._launch, order)
+        await self._in_thread(self._launch, order)
         return self.handle(order.attempt)
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Sighting]:
-        seen = await asyncio.to_thread(self._seen, {handle.name for handle in handles} or {self._prefix})
+        seen = await self._in_thread(self._seen, {handle.name for handle in handles} or {self._prefix})
         return {handle: Sighting(tuple(seen.get(handle.attempt, ()))) for handle in handles}
 
     async def list(self) -> Collection[Handle]:
-        seen = await asyncio.to_thread(self._seen, {self._prefix})
+        seen = await self._in_thread(self._seen, {self._prefix})
         return [self.handle(attempt) for attempt, run in seen.items() if not Sighting(tuple(run)).gone]
 
     async def kept(self) -> Collection[Handle]:
@@ -154,13 +159,18 @@ class AwsBatchLauncher:
 
     async def stop(self, handle: Handle, *, force: bool = False) -> None:
         """Terminate its jobs: Batch sends SIGTERM, and SIGKILL 30 seconds later, whatever is asked for."""
-        await asyncio.to_thread(self._stop, handle)
+        await self._in_thread(self._stop, handle)
 
     async def forget(self, handle: Handle) -> None:
         """Nothing can be removed."""
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._batch.close)
+        await self._in_thread(self._batch.close)
+        self._threads.shutdown(wait=False)
+
+    async def _in_thread(self, work: Callable[..., T], *given: Any) -> T:
+        """A platform that takes its time must not take the threads that others wait for."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
 
     def _cpus(self) -> float:
         """What the queue's compute environments have at most. Raises LaunchRefused or CannotSee."""

@@ -9,6 +9,9 @@ from typing import Protocol
 
 from flaregate_wire.jobs import Cluster
 
+THREADS = 10
+"""As many as the reconciler has requests at once: its workers, a look, and a search for runs without an owner."""
+
 
 class LaunchRefused(Exception):
     """The platform will never take this order (bad size, no permission): asking again is useless."""

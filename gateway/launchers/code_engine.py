@@ -18,6 +18,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from gateway.launchers.base import (
+    THREADS,
     Barred,
     CannotSee,
     Capabilities,
@@ -39,8 +40,6 @@ PAYLOAD_BYTES = 8 * 1024
 """Of a job run's body at most: Code Engine takes 10 KiB."""
 NAME_LENGTH = 63
 MOST_SECONDS = 86_400
-THREADS = 10
-"""As many as the reconciler has requests at once: its workers, a look, and a search for runs without an owner."""
 RECENT_SECONDS = 1.0
 NEW_SECONDS = 60.0
 """How long a run that was just created may be missing in what the API lists."""
