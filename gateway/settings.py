@@ -35,6 +35,12 @@ class PlatformPrice(BaseModel):
     source: str
 
 
+def given_url() -> str | None:
+    """The address that Code Engine gives an application, which it tells in three variables; None elsewhere."""
+    parts = [os.environ.get(name) for name in ("CE_APP", "CE_SUBDOMAIN", "CE_DOMAIN")]
+    return f"https://{'.'.join(map(str, parts))}" if all(parts) else None
+
+
 class Settings(BaseSettings):
     """The gateway's settings: `FLAREGATE_` and the name in capitals sets one."""
 
@@ -46,7 +52,10 @@ class Settings(BaseSettings):
         default=0, ge=0, le=65535, description="Port to listen on; 0 takes the last one again, or a free one."
     )
     embedded: bool = Field(default=False, description="End, with all jobs, when the last program that opened it ends.")
-    public_url: str | None = Field(default=None, description="Address under which clients and containers reach it.")
+    public_url: str | None = Field(
+        default_factory=given_url,
+        description="Address under which clients and containers reach it; an application of Code Engine knows its own.",
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Further names in the Host header to answer to, separated by commas."
     )

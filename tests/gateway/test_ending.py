@@ -4,11 +4,13 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from flaregate_wire.states import Reason, State
 from gateway.awake import Awake
 from gateway.jobs.attended import attended
 from gateway.jobs.records import Verdict
+from gateway.settings import Settings
 from tests.doubles import log, outcome, until
 from tests.gateway.test_decisions import NOW, attempt, job
 from tests.gateway.test_streams import served
@@ -113,3 +115,14 @@ async def test_it_asks_its_own_address_while_nobody_else_would(deploy):
 async def test_an_address_that_does_not_answer_is_told_and_harms_nothing(caplog):
     await Awake("http://127.0.0.1:9", 1, lambda: True).ask()
     assert "no answer at http://127.0.0.1:9/healthz" in caplog.text
+
+
+def test_awake_needs_an_address_and_an_application_of_code_engine_knows_its_own(tmp_path, monkeypatch):
+    with pytest.raises(ValidationError, match="FLAREGATE_AWAKE needs FLAREGATE_PUBLIC_URL"):
+        Settings(home=tmp_path, awake=20)
+    assert Settings(home=tmp_path).public_url is None
+    given = {"CE_APP": "gate", "CE_SUBDOMAIN": "0123-abcd", "CE_DOMAIN": "eu-de.codeengine.appdomain.cloud"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert Settings(home=tmp_path, awake=20).public_url == "https://gate.0123-abcd.eu-de.codeengine.appdomain.cloud"
+    assert Settings(home=tmp_path, public_url="https://own.example").public_url == "https://own.example"
