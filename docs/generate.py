@@ -71,12 +71,51 @@ def performance() -> str:
     return report.page()
 
 
+def metrics() -> str:
+    """What `/metrics` exposes, read from it as Prometheus does."""
+    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
+
+    from gateway.api.metrics import exposed  # noqa: PLC0415
+    from gateway.jobs.figures import Figures  # noqa: PLC0415
+
+    text = exposed(Figures(held={"running": 1})).decode()
+    lines = [f"# Metrics\n\n{METRICS}\n", "| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for family in text_string_to_metric_families(text):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = ", ".join(sorted({f"`{label}`" for sample in family.samples for label in sample.labels}))
+        lines.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join(lines) + f"\n\n{ALERTS}\n"
+
+
+METRICS = """`GET /metrics` gives the figures of one gateway in Prometheus' text format, to who shows a token. Counters
+count since that gateway has started. Of several gateways on one database each has the jobs that it works at itself;
+`jobs_waiting` and the platform's runs are of all of them, so take `max`, not `sum`. A gateway that
+[scales to zero](../howto/several-gateways.md#down-to-no-gateway) is kept up by who scrapes it: leave it out.
+
+```yaml
+scrape_configs:
+  - job_name: flaregate
+    scheme: https
+    authorization: {credentials_file: /run/secrets/flaregate-token}
+    static_configs: [{targets: ["flaregate.example"]}]
+```
+"""
+ALERTS = """## What to be woken for
+
+- `flaregate_platform_barred > 0`: the platform refuses the gateway's key. Nothing is launched until that is mended.
+- `max_over_time(flaregate_orphaned_runs[1h]) > 0`: runs were found that no job owns. They have been ended, but it
+  should not happen while a gateway keeps its database: its log has their names.
+- `increase(flaregate_platform_unseen_total[10m]) > 100`: the platform does not answer. Jobs go on; ends are seen late.
+- `min_over_time(flaregate_jobs_waiting[30m]) > 0`: there is more to do than the quota allows.
+- `increase(flaregate_workers_replaced_total[1h]) > 5`: workers are lost, which costs time and money."""
+
 PAGES: dict[str, Callable[[], str]] = {
     "states.md": states,
     "errors.md": errors,
     "settings.md": settings,
     "commands.md": commands,
     "performance.md": performance,
+    "metrics.md": metrics,
 }
 
 if __name__ == "__main__":

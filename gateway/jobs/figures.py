@@ -20,6 +20,6 @@ class Figures:
     barred: str | None = None
     """Why the platform does not let the gateway in; None while it does."""
     waiting: int = 0
-    """Jobs that wait for room on the platform."""
+    """Jobs that wait for room on the platform; 0 where this gateway works at none."""
     held: dict[str, int] = field(default_factory=dict)
     """Jobs that this gateway works at, by state."""

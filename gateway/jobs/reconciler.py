@@ -179,6 +179,8 @@ class Reconciler:
                 await self._holding.keep(self._now())
                 if self._holding:
                     await self.tick()
+                else:
+                    self.figures.held, self.figures.waiting = {}, 0
             except DatabaseAway:
                 log.warning("the database is away; nothing is done until it is back")
             except Exception:  # whatever it was, the next look may succeed; without looks no job would ever end

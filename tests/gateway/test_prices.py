@@ -9,6 +9,8 @@ from flaregate_wire.jobs import Cluster, Usage
 from flaregate_wire.states import Reason, State
 from gateway.jobs.prices import amount_of, cost, money, priced, rate
 from gateway.launchers.base import Capabilities, LaunchOrder, Price, Quota
+from gateway.launchers.code_engine import PRICE as CODE_ENGINE
+from tests.conftest import ROOT
 from tests.doubles import InstantLauncher, until
 
 PRICE = Price(Decimal("0.01"), Decimal("0.001"), "USD", "a test")
@@ -24,6 +26,16 @@ def test_amounts():
     assert rate(cluster, PRICE) == Decimal("0.048")
     assert money(Decimal("0.0000005"), PRICE) == "0.000001 USD"
     assert amount_of("0.50 USD") == (Decimal("0.50"), "USD")
+
+
+def test_the_numbers_that_the_page_shows_follow_from_code_engines_price():
+    page = (ROOT / "docs/howto/cost.md").read_text()
+    cluster = Cluster(topology="cluster", workers=2, min_workers=0, cpus=2, memory=8 * 10**9, why="test")
+    for seconds, name in ((600, "cost"), (3600, "cost_hour")):
+        assert f'"{name}": "{money(rate(cluster, CODE_ENGINE) * seconds, CODE_ENGINE)}"' in page
+    receipt = priced(Usage(vcpu_seconds=30.339352, gib_seconds=113.022894), CODE_ENGINE)
+    assert f'"vcpu_seconds": 30.339352, "gib_seconds": 113.022894, "cost": "{receipt.cost}"' in page
+    assert f'"gib_second": "{CODE_ENGINE.gib_second} USD"' in page
 
 
 @pytest.fixture
@@ -89,6 +101,17 @@ async def test_metrics_are_for_who_shows_the_token(deploy, dear):
 
     await until(ended)
     assert await gateway.launcher.list() == [gateway.launcher.handle(f"{job}-1")]
+
+
+async def test_jobs_that_have_ended_are_no_figures(deploy, dear):
+    gateway = deploy(dear)
+    job = await gateway.submit()
+    head = await gateway.head(job)
+    await until(lambda: gateway.reconciler.figures.held == {"running": 1})
+    await head.commit()
+    await gateway.ended(job)
+    await until(lambda: gateway.reconciler.figures.held == {})
+    assert "flaregate_jobs{" not in (await gateway.http.get("/metrics")).text
 
 
 def dear_cluster():
