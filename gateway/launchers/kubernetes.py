@@ -8,7 +8,7 @@ every version of Kubernetes. Ended Jobs go by themselves after a while, should n
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
@@ -32,7 +32,7 @@ from gateway.launchers.base import (
     Quota,
     Sighting,
 )
-from gateway.launchers.kubernetes_pods import ATTEMPT, GATEWAY, INDEX, sighting_of, sighting_of_job
+from gateway.launchers.kubernetes_pods import ATTEMPT, GATEWAY, INDEX, sighting_of, sighting_of_job, taken_away
 
 CONTAINER = "flaregate"
 NO_QUOTA = Quota()
@@ -85,8 +85,8 @@ class KubernetesLauncher:
             raise LaunchRefused(f"no way into Kubernetes: {exc}; set FLAREGATE_KUBERNETES_CONFIG") from exc
         self._settings = settings
         self._api = AsyncClient(config.get(), namespace=settings.namespace, timeout=httpx2.Timeout(settings.patience))
-        self._known = defaultdict[str, set[int]](set)
-        """The containers of each attempt that this process has seen or made."""
+        self._known = defaultdict[str, dict[int, str]](dict)
+        """The containers of each attempt that this process has seen or made, and why one was taken away."""
         quota = settings.quota
         self.capabilities = Capabilities(
             name="kubernetes",
@@ -172,9 +172,18 @@ class KubernetesLauncher:
         except ApiError as exc:
             if exc.status.code != _CONFLICT:
                 raise
-            made = await self._api.get(Job, name)
-        self._known[order.attempt].add(index)
+            made = await self._adopted(name, exc)
+        self._known[order.attempt].setdefault(index, "")
         return made
+
+    async def _adopted(self, name: str, conflict: ApiError) -> Job:
+        """The Job that has the name. There may be none: it goes just now, or two wrote one quota at once."""
+        try:
+            return await self._api.get(Job, name)
+        except ApiError as exc:
+            if exc.status.code != _NOT_FOUND:
+                raise
+            raise LaunchFailed(f"Kubernetes did not take {name} now: {conflict.status.message}") from exc
 
     def _labels(self, attempt: str | None = None) -> dict[str, Any]:
         own = {GATEWAY: self._settings.gateway}
@@ -253,7 +262,7 @@ class KubernetesLauncher:
     async def _seen(self, asked: Collection[str] | None = None) -> Mapping[str, Sequence[InstanceSighting]]:
         """Every container of this gateway's by its attempt: its pod, or its Job where it has none.
 
-        Jobs are listed where a pod is missing of what was `asked` for or made, and where nothing in particular was.
+        Jobs are listed where a pod is missing of what is known, or a head that was `asked` for; and where none was.
         """
         found = defaultdict[str, dict[int, InstanceSighting]](dict)
         async with self._seeing():
@@ -261,18 +270,27 @@ class KubernetesLauncher:
                 attempt, seen = sighting_of(pod)
                 if seen.phase is not Phase.ENDED or seen.index not in found[attempt]:  # a Job may replace a lost pod
                     found[attempt][seen.index] = seen
-            for attempt, run in found.items():
-                self._known[attempt] |= run.keys()
-            missing = any(known - found.get(attempt, {}).keys() for attempt, known in self._known.items())
-            if missing or asked is None or asked - found.keys():
+                    self._known[attempt][seen.index] = taken_away(pod)
+            headless = asked is None or any(0 not in found[attempt] for attempt in asked)
+            if headless or any(run.keys() - found[attempt].keys() for attempt, run in self._known.items()):
                 await self._add_jobs(found)
-                self._known = defaultdict(set, {attempt: set(run) for attempt, run in found.items()})
-        return {attempt: [run[index] for index in sorted(run)] for attempt, run in found.items()}
+        return {attempt: [run[index] for index in sorted(run)] for attempt, run in found.items() if run}
 
     async def _add_jobs(self, found: defaultdict[str, dict[int, InstanceSighting]]) -> None:
+        """Add the Jobs without a pod. What has neither is known no longer."""
         async for job in self._api.list(Job, labels=self._labels()):
             attempt, seen = sighting_of_job(job)
-            found[attempt].setdefault(seen.index, seen)
+            why = self._known[attempt].get(seen.index)
+            told = replace(seen, story=f"{why}; {seen.story}") if why and seen.phase is Phase.ENDED else seen
+            found[attempt].setdefault(seen.index, told)
+        self._known = defaultdict(
+            dict,
+            {
+                attempt: {index: self._known[attempt].get(index, "") for index in run}
+                for attempt, run in found.items()
+                if run
+            },
+        )
 
     @asynccontextmanager
     async def _seeing(self) -> AsyncIterator[None]:

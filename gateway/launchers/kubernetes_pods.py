@@ -1,5 +1,6 @@
-"""What the status of a pod, or of a Job that has none, says of its container. Pure."""
+"""What the status of a pod, or of a Job without one, says of its container. Pure."""
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -9,56 +10,92 @@ from lightkube.resources.core_v1 import Pod
 from gateway.launchers.base import InstanceSighting, Phase, Trouble
 
 GATEWAY, ATTEMPT, INDEX = "flaregate.io/gateway", "flaregate.io/attempt", "flaregate.io/index"
-_PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-_DISK = ("ephemeral", "EmptyDir")
+_PULL = frozenset(
+    {
+        "ErrImagePull",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "RegistryUnavailable",
+        "SignatureValidationFailed",
+    }
+)
+_OVER_LIMIT = re.compile(r"exceed\w* (the|its) .*limit")
+"""How it is told of a pod that was evicted for what itself wrote, and not because its node had little room."""
 _SIGNALLED = 128
+_WITHOUT_POD = "its Job has no pod yet"
 
 
 def sighting_of(pod: Pod) -> tuple[str, InstanceSighting]:
     """The attempt and what is seen of its container."""
-    labels = (pod.metadata.labels if pod.metadata else None) or {}
-    index = int(labels.get(INDEX, "0"))
-    return labels.get(ATTEMPT, ""), _sighting(pod, index)
+    attempt, index = _place(pod.metadata.labels if pod.metadata else None)
+    return attempt, _sighting(pod, index)
 
 
 def sighting_of_job(job: Job) -> tuple[str, InstanceSighting]:
     """The attempt and what is known of a container without a pod: it waits for one, or its Job has ended."""
-    labels = (job.metadata.labels if job.metadata else None) or {}
-    index, status = int(labels.get(INDEX, "0")), job.status
-    if status is None or not (status.failed or status.succeeded):
-        return labels.get(ATTEMPT, ""), InstanceSighting(index, Phase.PENDING)
-    told = next((one for one in status.conditions or () if one.type == "Failed"), None)
-    story = f"{told.reason or ''} {told.message or ''}".strip() if told else ""
-    return labels.get(ATTEMPT, ""), InstanceSighting(index, Phase.ENDED, story=story)
+    attempt, index = _place(job.metadata.labels if job.metadata else None)
+    status = job.status
+    conditions = (status.conditions if status else None) or ()
+    over = next((one for one in conditions if one.type in ("Failed", "Complete") and one.status == "True"), None)
+    if status is None or not (status.failed or status.succeeded or over):
+        return attempt, InstanceSighting(index, Phase.PENDING, story=_WITHOUT_POD)
+    ended, story = (_time(over.lastTransitionTime), _story(over.reason, over.message)) if over else (None, "")
+    return attempt, InstanceSighting(index, Phase.ENDED, ended=ended, story=story)
+
+
+def taken_away(pod: Pod) -> str:
+    """Why Kubernetes ends a pod of its own will: preempted, drained, evicted; empty where it does not."""
+    return _condition(pod, "DisruptionTarget", "True")
+
+
+def _place(labels: dict[str, str] | None) -> tuple[str, int]:
+    given = labels or {}
+    return given.get(ATTEMPT, ""), int(given.get(INDEX, "0"))
 
 
 def _sighting(pod: Pod, index: int) -> InstanceSighting:
     status = pod.status
-    told = next(iter((status.containerStatuses if status else None) or ()), None)
-    state = told.state if told else None
-    if state is not None and state.terminated is not None:
-        return _ended(index, state.terminated)
+    state: Any = next((one.state for one in (status.containerStatuses if status else None) or ()), None)
     phase = (status.phase if status else None) or "Pending"
-    if phase in ("Failed", "Succeeded"):  # evicted, or refused by its node: the container has never run
-        reason = f"{(status.reason if status else '') or ''} {(status.message if status else '') or ''}".strip()
-        disk = Trouble.OUT_OF_DISK if any(word in reason for word in _DISK) else None
-        return InstanceSighting(index, Phase.ENDED, trouble=disk, story=reason)
+    ended = state.terminated if state else None
+    if ended is not None or phase in ("Failed", "Succeeded"):  # or its container has never run
+        return _ended(pod, index, ended)
     if state is not None and state.running is not None:
-        return InstanceSighting(index, Phase.RUNNING, _time(state.running.startedAt))
+        return InstanceSighting(index, Phase.RUNNING, _time(state.running.startedAt), story=taken_away(pod))
     waiting = state.waiting if state else None
-    reason, message = (waiting.reason or "", waiting.message or "") if waiting else ("", "")
-    trouble = Trouble.IMAGE_PULL if reason in _PULL else None
-    return InstanceSighting(index, Phase.PENDING, trouble=trouble, story=f"{reason} {message}".strip())
+    trouble = Trouble.IMAGE_PULL if waiting and waiting.reason in _PULL else None
+    story = _story(waiting.reason, waiting.message) if waiting else _condition(pod, "PodScheduled", "False")
+    return InstanceSighting(index, Phase.PENDING, trouble=trouble, story=story)
 
 
-def _ended(index: int, ended: Any) -> InstanceSighting:
+def _ended(pod: Pod, index: int, ended: Any) -> InstanceSighting:
+    """The container's end, and the pod's where Kubernetes ended it."""
+    status: Any = pod.status
+    whole = _story(status.reason, status.message) or taken_away(pod)
+    full = Trouble.OUT_OF_DISK if status.reason == "Evicted" and _OVER_LIMIT.search(whole) else None
+    if ended is None:
+        return InstanceSighting(index, Phase.ENDED, trouble=full, story=whole)
     code = ended.exitCode
     signalled = _SIGNALLED - code if code is not None and code > _SIGNALLED else code
-    trouble = Trouble.OUT_OF_MEMORY if ended.reason == "OOMKilled" else None
-    story = "" if ended.reason in ("Completed", "Error", None) else str(ended.reason)
+    trouble = Trouble.OUT_OF_MEMORY if ended.reason == "OOMKilled" else full
+    own = "" if ended.reason in ("Completed", "Error", None) else _story(ended.reason, ended.message)
+    story = "; ".join(filter(None, (own, whole)))
     return InstanceSighting(
         index, Phase.ENDED, _time(ended.startedAt), _time(ended.finishedAt), signalled, trouble, story
     )
+
+
+def _condition(pod: Pod, kind: str, value: str) -> str:
+    """Reason and message of a condition, where it has this value."""
+    conditions = (pod.status.conditions if pod.status else None) or ()
+    found = next((one for one in conditions if (one.type, one.status) == (kind, value)), None)
+    return _story(found.reason, found.message) if found else ""
+
+
+def _story(reason: str | None, message: str | None) -> str:
+    return ": ".join(part.strip() for part in (reason, message) if part and part.strip())
 
 
 def _time(found: datetime | str | None) -> datetime | None:

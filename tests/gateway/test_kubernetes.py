@@ -4,19 +4,19 @@ import asyncio
 import json
 import socket
 import threading
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from lightkube.resources.core_v1 import Pod
 from pydantic import ValidationError
 
 from gateway import platforms
 from gateway.launchers.base import Barred, CannotSee, LaunchFailed, LaunchRefused, Phase, Price, Quota, Trouble
 from gateway.launchers.conformance import DEAF, SLEEPS, gone, order, running, sighting
 from gateway.launchers.kubernetes import KubernetesLauncher, KubernetesSettings
-from gateway.launchers.kubernetes_pods import ATTEMPT, INDEX, sighting_of
 from gateway.settings import Settings, SettingsRefused, load
 from tests.contracts.launchers import KubernetesPlatform
+from tests.gateway.test_kubernetes_pods import TAKEN, told
 from tests.servers.kubernetes import ApiServer, kubeconfig, kubernetes
 
 
@@ -170,7 +170,7 @@ async def test_a_job_without_a_pod_waits_for_one(bare):
     condition = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "active for too long"}
     bare.api.objects["jobs"][f"{handle.name}-1"]["status"] = {"failed": 1, "conditions": [condition]}
     worker = (await sighting(launcher, handle)).instances[1]
-    assert (worker.phase, worker.story) == (Phase.ENDED, "DeadlineExceeded active for too long")
+    assert (worker.phase, worker.story) == (Phase.ENDED, "DeadlineExceeded: active for too long")
 
 
 def with_pod(api, handle, index, suffix="", **status):
@@ -207,7 +207,7 @@ async def test_a_job_s_second_pod_counts_and_not_the_one_that_was_lost(bare):
     assert (await sighting(launcher, handle)).head.phase is Phase.PENDING
     del bare.api.objects["pods"][f"{handle.name}-0-b"]
     head = (await sighting(launcher, handle)).head
-    assert (head.phase, head.story) == (Phase.ENDED, "Preempting for system-critical pods")
+    assert (head.phase, head.story) == (Phase.ENDED, "Preempting: for system-critical pods")
 
 
 async def test_an_api_that_does_not_answer_in_time_is_not_believed(tmp_path, bare):
@@ -222,57 +222,57 @@ async def test_an_api_that_does_not_answer_in_time_is_not_believed(tmp_path, bar
             await launcher.launch(order(bare))
 
 
+FAILED = {
+    "type": "Failed",
+    "status": "True",
+    "reason": "BackoffLimitExceeded",
+    "message": "Job has reached the specified backoff limit",
+    "lastTransitionTime": "2026-11-25T01:00:00Z",
+}
+
+
+async def test_a_pod_that_was_taken_away_is_told_as_such_when_it_is_gone(bare):
+    """Kubernetes removes the pod; its Job remains, and says nothing of why."""
+    launcher = bare.launcher(SLEEPS)
+    handle = await launcher.launch(order(bare, workers=0))
+    made = with_pod(bare.api, handle, 0, containerStatuses=[told({"running": {}})], conditions=[TAKEN])
+    seen = await sighting(launcher, handle)
+    assert (seen.head.phase, "PreemptionByScheduler" in seen.head.story) == (Phase.RUNNING, True)
+    del bare.api.objects["pods"][made["metadata"]["name"]]
+    bare.api.objects["jobs"][f"{handle.name}-0"]["status"] = {"failed": 1, "conditions": [FAILED]}
+    for _ in range(2):
+        seen = (await sighting(launcher, handle)).head
+        assert (seen.phase, seen.ended) == (Phase.ENDED, datetime(2026, 11, 25, 1, tzinfo=UTC))
+        assert "PreemptionByScheduler" in seen.story
+        assert "BackoffLimitExceeded" in seen.story
+    other = bare.launcher(SLEEPS)
+    assert (await sighting(other, handle)).head.phase is Phase.ENDED
+    assert list(await other.kept()) == [handle]
+    await other.forget(handle)
+    assert not bare.api.objects["jobs"]
+
+
+async def test_a_conflict_with_what_is_not_there_is_not_now(bare):
+    """As where two write one quota at once, or a Job of that name goes at the moment."""
+    launcher = bare.launcher(SLEEPS)
+    asked = order(bare, workers=0)
+    handle = await launcher.launch(asked)
+    name = f"{handle.name}-0"
+    bare.api.before = lambda asked: asked.endswith(name) and bare.api.objects["jobs"].pop(name)
+    with pytest.raises(LaunchFailed, match="already exists"):
+        await launcher.launch(asked)
+    assert await launcher.launch(asked) == handle
+
+
 async def test_an_image_that_cannot_be_pulled_is_told(platform):
     launcher = another(platform, image="missing/image", command=("true",))
     handle = await launcher.launch(order(platform, workers=0))
     async with asyncio.timeout(10):
         while (seen := (await sighting(launcher, handle)).head).trouble is None:
             await asyncio.sleep(0.05)
-    assert (seen.phase, seen.trouble, seen.story) == (Phase.PENDING, Trouble.IMAGE_PULL, "ErrImagePull no such image")
+    assert (seen.phase, seen.trouble, seen.story) == (Phase.PENDING, Trouble.IMAGE_PULL, "ErrImagePull: no such image")
     await launcher.stop(handle, force=True)
     await gone(platform, launcher, handle)
-
-
-def pod(phase="Running", state=None, **status):
-    statuses = (
-        []
-        if state is None
-        else [{"name": "f", "image": "", "imageID": "", "ready": True, "restartCount": 0, "state": state}]
-    )
-    found = {
-        "metadata": {"labels": {ATTEMPT: "job-1", INDEX: "3"}},
-        "status": {"phase": phase, "containerStatuses": statuses} | status,
-    }
-    return Pod.from_dict(found)
-
-
-@pytest.mark.parametrize(
-    ("given", "phase", "code", "trouble"),
-    [
-        (pod("Pending"), Phase.PENDING, None, None),
-        (pod("Running", {"running": {"startedAt": "2026-11-25T01:00:00Z"}}), Phase.RUNNING, None, None),
-        (pod("Failed", {"terminated": {"exitCode": 7, "reason": "Error"}}), Phase.ENDED, 7, None),
-        (
-            pod("Failed", {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
-            Phase.ENDED,
-            -9,
-            Trouble.OUT_OF_MEMORY,
-        ),
-        (pod("Failed", reason="Evicted", message="ephemeral local storage"), Phase.ENDED, None, Trouble.OUT_OF_DISK),
-        (
-            pod("Failed", reason="Evicted", message='Usage of EmptyDir volume "tmp" exceeds the limit "1". '),
-            Phase.ENDED,
-            None,
-            Trouble.OUT_OF_DISK,
-        ),
-        (pod("Failed", reason="Preempting"), Phase.ENDED, None, None),
-        (pod("Pending", {"waiting": {"reason": "ImagePullBackOff"}}), Phase.PENDING, None, Trouble.IMAGE_PULL),
-    ],
-)
-def test_what_a_pod_says(given, phase, code, trouble):
-    attempt, seen = sighting_of(given)
-    assert (attempt, seen.index) == ("job-1", 3)
-    assert (seen.phase, seen.exit_code, seen.trouble) == (phase, code, trouble)
 
 
 async def test_a_server_that_breaks_is_not_believed(platform):
