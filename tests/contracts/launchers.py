@@ -89,6 +89,7 @@ class KubernetesPlatform:
     patience: float = 20.0
     cluster: Cluster = SMALL
     made: list = field(default_factory=list)
+    gateway: str = "test"
 
     def launcher(self, program):
         from gateway.launchers.kubernetes import KubernetesLauncher, KubernetesSettings
@@ -97,7 +98,7 @@ class KubernetesPlatform:
         settings = KubernetesSettings(
             "flaregate",
             "image",
-            "test",
+            self.gateway,
             kubeconfig=str(self.api.configuration),
             environment=versions,
             command=(sys.executable, "-c", program),

@@ -1,43 +1,30 @@
-"""A Kubernetes small enough to start in a moment: an API server of Jobs and Pods, and a node that runs the pods.
+"""A Kubernetes small enough to start in a moment: an API server of Jobs and Pods, and its controllers.
 
-The node also does what the controllers of a real cluster do: it makes the pod of each Job, tells the Job how its pod
-ended, and removes what has lost its owner. It knows the API alone, so it serves a real API server too.
+tests/proofs/kubernetes.py runs the same suite on a real one; what was found to differ there is mended here.
 """
 
 import contextlib
 import copy
 import json
-import os
 import re
 import secrets
-import signal
-import subprocess
-import sys
 import threading
-import time
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import lightkube
 from lightkube.core.exceptions import ApiError
 from lightkube.resources.batch_v1 import Job, JobStatus
-from lightkube.resources.core_v1 import Pod, PodStatus
+from lightkube.resources.core_v1 import Pod
 from lightkube.types import PatchType
 
-NAMESPACE = "flaregate"
+from tests.servers.kubelet import ENDED, NAMESPACE, Node, Processes, at_work, kubeconfig, now
+
 _PATH = re.compile(
-    r"/(?:api|apis/batch)/v1/namespaces/(?P<namespace>[^/]+)/(?P<kind>pods|jobs)(?:/(?P<name>[^/]+))?(?P<status>/status)?"
+    r"/(?:api|apis/batch)/v1/namespaces/(?P<namespace>[^/]+)/(?P<kind>pods|jobs)"
+    r"(?:/(?P<name>[^/]+))?(?:/(?P<part>status|binding))?"
 )
 KINDS = {"pods": ("v1", "Pod"), "jobs": ("batch/v1", "Job")}
-WORKER = [sys.executable, "-m", "worker_image"]
-"""What the image runs."""
-INHERITED = ("PATH", "HOME", "PYTHONPATH", "VIRTUAL_ENV")
-
-
-def now():
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class ApiServer:
@@ -78,18 +65,19 @@ class ApiServer:
             return 404, _problem(404, "NotFound", path)
         kind, name = found["kind"], found["name"]
         with self.lock:
-            if method == "POST":
+            if method == "POST" and name is None:
                 return self._create(kind, body)
             if method == "GET" and name is None:
                 return 200, self._list(kind, query.get("labelSelector", [""])[0])
             if name not in self.objects[kind]:
                 return 404, _problem(404, "NotFound", f'{kind} "{name}" not found')
-            if method == "GET":
-                return 200, self.objects[kind][name]
-            if method == "PATCH":
+            if method == "DELETE":
+                return self._delete(kind, name, body, query)
+            if method == "POST":
+                self.objects[kind][name]["spec"]["nodeName"] = body["target"]["name"]
+            elif method == "PATCH":
                 _merge(self.objects[kind][name], body)
-                return 200, self.objects[kind][name]
-            return self._delete(kind, name, body, query)
+            return 200, self.objects[kind][name]
 
     def _create(self, kind, body):
         name = body["metadata"]["name"]
@@ -168,107 +156,15 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Processes:
-    """Pods as processes of this machine."""
+class Controllers:
+    """What the controllers of a real cluster do for Jobs."""
 
-    def __init__(self, folder):
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, api):
+        self._api = api
 
-    def start(self, name, container):
-        environment = {key: os.environ[key] for key in INHERITED if key in os.environ}
-        environment |= {one.name: one.value for one in container.env or ()} | {"TMPDIR": str(self.folder)}
-        with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(
-                container.command or WORKER,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def address(self, name):
-        return "127.0.0.1"
-
-
-class Containers:
-    """Pods as containers of Podman on one network."""
-
-    def __init__(self, podman, network, label):
-        self.podman, self.network, self.label = podman, network, label
-
-    def start(self, name, container):
-        limits = container.resources.limits
-        options = [f"--env={one.name}={one.value}" for one in container.env or ()]
-        options += [
-            f"--cpus={limits['cpu']}",
-            f"--memory={limits['memory']}",
-            "--read-only",
-            "--cap-drop=all",
-            "--init",
-        ]
-        entrypoint = [f"--entrypoint={json.dumps(container.command)}"] if container.command else []
-        return subprocess.Popen(
-            ["podman", "run", f"--name={name}", f"--network={self.network}", f"--label={self.label}", "--tmpfs=/tmp:rw,exec,mode=1777",
-             "--user=10001", "--security-opt=no-new-privileges", *options, *entrypoint, container.image],
-            env=self.podman.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-
-    def address(self, name):
-        return self.podman.run(
-            "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name, check=False
-        )
-
-
-class Node:
-    """Runs the pods of one namespace until it is closed."""
-
-    def __init__(self, configuration, starts):
-        config = lightkube.KubeConfig.from_file(configuration)
-        self._api = lightkube.Client(config.get(), namespace=NAMESPACE)
-        self._api._client._client.headers["User-Agent"] = "node"
-        self._starts = starts
-        self._running = {}
-        self._asked = {}
-        self._started = {}
-        self._broken = None
-        self._ending = threading.Event()
-        for kind in (Job, Pod):  # before there is a second thread: msgspec crashes where two resolve one class at once
-            list(self._api.list(kind))
-        self._thread = threading.Thread(target=self._work)
-        self._thread.start()
-
-    def close(self):
-        self._ending.set()
-        self._thread.join()
-        for process in self._running.values():
-            _kill(process, signal.SIGKILL)
-            process.wait()
-        self._api.close()
-        if self._broken is not None:
-            raise self._broken
-
-    def _work(self):
-        while not self._ending.wait(0.05):
-            try:
-                self._step()
-            except ApiError:
-                continue  # something has gone meanwhile
-            except Exception as error:  # noqa: BLE001 - told at the end
-                self._broken = error
-                return
-
-    def _step(self):
+    def step(self):
         jobs = {one.metadata.uid: one for one in self._api.list(Job)}
         pods = list(self._api.list(Pod))
-        self._control(jobs, pods)
-        for pod in pods:
-            self._run(pod)
-
-    def _control(self, jobs, pods):
-        """What the controllers of a real cluster do."""
         owners = {pod.metadata.ownerReferences[0].uid: pod for pod in pods if pod.metadata.ownerReferences}
         for uid, job in jobs.items():
             owned_by = job.metadata.ownerReferences
@@ -276,7 +172,7 @@ class Node:
                 self._delete(Job, job.metadata.name)
             elif uid not in owners and not _over(job):
                 self._create_pod(job)
-            elif uid in owners and not _over(job) and owners[uid].status.phase in ("Succeeded", "Failed"):
+            elif uid in owners and not _over(job) and owners[uid].status.phase in ENDED:
                 word = owners[uid].status.phase.lower()
                 self._patch(JobStatus, job.metadata.name, {"status": {word: 1}})
         for uid, pod in owners.items():
@@ -296,59 +192,11 @@ class Node:
         pod["metadata"] = {
             "name": f"{job.metadata.name}-{secrets.token_hex(3)}", "labels": template.metadata.labels, "ownerReferences": [owner],
         }  # fmt: skip
-        pod["spec"] |= {"nodeName": "node", "activeDeadlineSeconds": job.spec.activeDeadlineSeconds}
+        pod["spec"] |= {"activeDeadlineSeconds": job.spec.activeDeadlineSeconds}
         self._api.create(Pod.from_dict(pod))
 
-    def _run(self, pod):
-        name, process = pod.metadata.name, self._running.get(pod.metadata.name)
-        if pod.metadata.deletionTimestamp:
-            self._end(pod, process)
-        elif process is None and pod.status.phase not in ("Succeeded", "Failed"):
-            if pod.spec.containers[0].image.startswith("missing"):
-                waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
-                self._tell(name, "Pending", waiting)
-                return
-            self._running[name] = self._starts.start(name, pod.spec.containers[0])
-            self._started[name] = now()
-            self._tell(name, "Running", {"running": {"startedAt": self._started[name]}})
-        elif process is not None and process.poll() is not None and pod.status.phase == "Running":
-            self._ended(name, process.returncode)
-
-    def _ended(self, name, code):
-        code = 128 - code if code < 0 else code
-        told = {
-            "exitCode": code,
-            "reason": "Error" if code else "Completed",
-            "startedAt": self._started[name],
-            "finishedAt": now(),
-        }
-        self._tell(name, "Failed" if code else "Succeeded", {"terminated": told})
-
-    def _end(self, pod, process):
-        name = pod.metadata.name
-        if process is not None and process.poll() is None:
-            first = self._asked.setdefault(name, time.monotonic())
-            if first == self._asked[name] and time.monotonic() - first < 0.1:
-                _kill(process, signal.SIGTERM)
-            if time.monotonic() - first > pod.metadata.deletionGracePeriodSeconds:
-                _kill(process, signal.SIGKILL)
-            return
-        if process is not None:
-            _kill(process, signal.SIGKILL)
-        self._running.pop(name, None)
-        self._delete(Pod, name, grace=0)
-
-    def _tell(self, name, phase, state):
-        status = {
-            "name": "flaregate",
-            "image": "",
-            "imageID": "",
-            "ready": phase == "Running",
-            "restartCount": 0,
-            "state": state,
-        }
-        found = {"phase": phase, "containerStatuses": [status], "podIP": self._starts.address(name)}
-        self._patch(PodStatus, name, {"status": found})
+    def close(self):
+        pass
 
     def _patch(self, kind, name, body):
         with contextlib.suppress(ApiError):
@@ -363,27 +211,6 @@ def _over(job):
     return job.status is not None and bool(job.status.succeeded or job.status.failed)
 
 
-def _kill(process, number):
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
-
-
-def kubeconfig(path, url, **user):
-    path.write_text(
-        json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": "test",
-                "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": NAMESPACE}}],
-                "clusters": [{"name": "test", "cluster": {"server": url}}],
-                "users": [{"name": "test", "user": user}],
-            }
-        )
-    )
-    return path
-
-
 @contextlib.contextmanager
 def kubernetes(folder):
     """The API server with its configuration, and a node of processes."""
@@ -391,9 +218,9 @@ def kubernetes(folder):
     folder.mkdir(parents=True, exist_ok=True)
     api = ApiServer()
     api.configuration = kubeconfig(folder / "kubeconfig.json", api.url)
-    node = Node(api.configuration, Processes(folder / "pods"))
-    try:
+
+    def node(client):
+        return Node(client, Processes(folder / "pods"))
+
+    with contextlib.closing(api), at_work(api.configuration, Controllers, node):
         yield api
-    finally:
-        node.close()
-        api.close()
