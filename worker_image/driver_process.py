@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ValidationError
 
 from flaregate_wire.states import Reason
-from worker_image.memory import oom_kills
+from worker_image.memory import memory_use, oom_kills
 from worker_image.processes import signal_me_when_parent_ends
 from worker_image.work import FROM_DRIVER, Finished, Reporting
 
@@ -80,9 +80,8 @@ class DriverProcess:
     def _unfinished(self, code: int) -> Finished:
         killed = oom_kills() > self.oom_kills_before
         if code == -signal.SIGKILL and killed:
-            return Finished(
-                succeeded=False, reason=Reason.OOM_KILLED, message="the driver was killed for want of memory (signal 9)"
-            )
+            told = f"the driver was killed for want of memory by signal 9{memory_use()}"
+            return Finished(succeeded=False, reason=Reason.OOM_KILLED, message=told)
         how = f"was killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exited with code {code}"
         return Finished(succeeded=False, reason=Reason.USER_ERROR, message=f"the driver {how} before it had finished")
 

@@ -21,6 +21,8 @@ BARRED = "platform_barred"
 """The condition of a job that waits until the platform lets the gateway in."""
 UNLISTED = 30.0
 """Seconds after a launch in which a platform may not show the run yet."""
+_KILLED = -9
+"""How a container ends that outgrows its memory, on platforms that do not say why too."""
 SILENT_LEASES = 2
 """A container ends itself after one lease without an answer; a head that is said to run after two of them is stuck."""
 
@@ -218,8 +220,9 @@ def _sighted(job: JobRecord, attempt: AttemptRecord, sighting: Sighting, now: da
     if head.trouble is not None:
         return _starved(head.trouble, f"{story}: {_had(job, rules)}", now)
     code = "" if head.exit_code is None else f" with exit code {head.exit_code}"
+    killed = f"; want of memory ends a container so: {_had(job, rules)}" if head.exit_code == _KILLED else ""
     return Verdict(
-        State.FAILED, now, Reason.HEAD_LOST, f"the head's process ended{code} before it had committed{story}"
+        State.FAILED, now, Reason.HEAD_LOST, f"the head's process ended{code} before it had committed{story}{killed}"
     )
 
 

@@ -231,6 +231,15 @@ def test_a_starved_head_is_told_what_it_had_and_could_have(sizes, more):
     assert action.verdict.message == told + more
 
 
+def test_a_head_that_was_killed_is_told_what_it_had():
+    action = d.decide(job(), attempt(), seen(Phase.ENDED, code=-9), after(1), RULES)
+    assert action.verdict.reason is Reason.HEAD_LOST
+    assert action.verdict.message == (
+        "the head's process ended with exit code -9 before it had committed; "
+        "want of memory ends a container so: it had 1.07374 GB with 2 vCPU"
+    )
+
+
 def test_thirty_minutes_without_sight_end_no_healthy_attempt():
     for second in range(0, 1800, 10):
         live = attempt(renewed=after(second))

@@ -352,9 +352,9 @@ def test_the_job_s_process_is_not_run_without(runner, others, tmp_path):
 
 def test_want_of_memory_is_told_where_the_kernel_counts_it():
     counts = iter([0, 0, 1])
-    ends = Ends(lambda: next(counts))
+    ends = Ends(lambda: next(counts), lambda: " (its container has 1.00 GB)")
     assert ends.read(-9).words == "was killed by signal 9 (SIGKILL)"
-    assert ends.read(-9).words == "was killed for want of memory by signal 9 (SIGKILL)"
+    assert ends.read(-9).words == "was killed for want of memory by signal 9 (SIGKILL) (its container has 1.00 GB)"
 
 
 def test_a_zygote_ends_with_its_parent(tmp_path):

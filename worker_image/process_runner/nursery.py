@@ -14,7 +14,7 @@ from multiprocessing.reduction import send_handle
 from time import monotonic
 from typing import Any
 
-from worker_image.memory import oom_kills
+from worker_image.memory import memory_use, oom_kills
 from worker_image.process_runner.messages import Exited, Fork, Kill
 from worker_image.processes import signal_me_when_parent_ends
 
@@ -174,6 +174,7 @@ class Ends:
     """Reads exit codes, and remembers how often the kernel had to end processes."""
 
     count: Callable[[], int] = oom_kills
+    use: Callable[[], str] = memory_use
     _before: int = 0
 
     def __post_init__(self) -> None:
@@ -185,7 +186,9 @@ class Ends:
         if code >= 0:
             return End(f"exited with code {code}", starved=False)
         starved = code == -signal.SIGKILL and self._before > before
-        return End(f"was killed {'for want of memory ' if starved else ''}by {_signal(-code)}", starved)
+        if starved:
+            return End(f"was killed for want of memory by {_signal(-code)}{self.use()}", starved=True)
+        return End(f"was killed by {_signal(-code)}", starved=False)
 
 
 def _signal(number: int) -> str:
