@@ -196,11 +196,11 @@ async def serve(gateway: Gateway, home: Home, listening: socket.socket, url: str
         await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
         if settings.embedded:
             await _end_jobs(gateway)
-        await gateway.launcher.close()
     awake = gateway.awake if gateway.awake is not None and gateway.awake.needed() else None
     server.should_exit = True
     gateway.service.feed.close()
     await serving
+    await gateway.launcher.close()
     if awake is not None:
         await awake.ask()
 

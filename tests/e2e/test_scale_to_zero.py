@@ -5,6 +5,7 @@ import json
 import secrets
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -23,10 +24,12 @@ QUICK = 6.0
 """Seconds for an end, on a machine that has other things to do."""
 
 
-def cell(number, silent):
-    """Says something, works, and in the third cell is silent for a while."""
+def cell(number, gate):
+    """Says something, works, and in the third cell is silent until there is a file."""
     print(f"cell {number} begins")
-    time.sleep(silent if number == 3 else 0.3)
+    time.sleep(0.3)
+    while number == 3 and not Path(gate).exists():
+        time.sleep(0.1)
     print(f"cell {number} ends")
     return {"square": number * number}
 
@@ -68,8 +71,8 @@ def platform(tmp_path, simulator, swift, postgres):
         yield start
 
 
-def submitted(client, silent):
-    axes = {"number": [0, 1, 2, 3, 4, 5], "silent": [silent]}
+def submitted(client, gate):
+    axes = {"number": [0, 1, 2, 3, 4, 5], "gate": [str(gate)]}
     return client.sweep(cell, axes=axes, cache="off", cpus=1, memory=2_000_000_000)
 
 
@@ -84,47 +87,51 @@ def looked_at(client, job, events):
     assert len(job.view().attempts) == 1
 
 
-def nothing_left(simulator):
+def nothing_left(simulator, proxy):
     until(lambda: not simulator.project.living() and not simulator.project.visible(), 30)
+    assert "Traceback" not in (proxy.folder / "gateway.log").read_text()
 
 
-def test_a_job_goes_on_while_there_is_no_gateway_and_wakes_one(platform, simulator):
+def test_a_job_goes_on_while_there_is_no_gateway_and_wakes_one(tmp_path, platform, simulator):
     proxy = platform(cut=CUT, idle=1.5)
     assert proxy.at_zero
     with Client(proxy.url, token=TOKEN) as client:
-        job = submitted(client, silent=2 * CUT + 3)
+        job = submitted(client, gate=tmp_path / "gate")
         proxy.stop()
         until(simulator.project.living, 60)
-        until(lambda: proxy.at_zero and len(proxy.ends) >= 2, 60)
+        until(lambda: proxy.at_zero and len(proxy.ends) >= 2, 90)
         asked = len(proxy.requests)
         until(lambda: len(proxy.requests) > asked, LEASE)
-        assert proxy.requests[asked] == ("POST", f"/v1/attempts/{job.id}-1/events"), "the head calls, and nobody else"
+        assert proxy.requests[asked][1].startswith(f"/v1/attempts/{job.id}-1/"), "the head calls, and nobody else"
+        threading.Timer(1.2 * CUT, (tmp_path / "gate").touch).start()
         events = list(job.events())
         looked_at(client, job, events)
         assert sorted(job.logs()) == LINES
     assert proxy.starts >= 3
     assert proxy.cuts >= 1, "a stream is as long as a request may be"
-    nothing_left(simulator)
+    nothing_left(simulator, proxy)
     until(lambda: proxy.at_zero, 20)
     (_, first), *others = proxy.ends
     assert first < QUICK + 10, "it waits until its successor answers"
     assert all(code == 0 and seconds < QUICK for code, seconds in others), proxy.ends
 
 
-def test_streams_that_sigterm_ends_go_on_at_the_next_gateway(platform, simulator):
+def test_streams_that_an_end_or_a_kill_cuts_go_on_at_the_next_gateway(platform, simulator):
     proxy = platform(cut=300, idle=60)
     with Client(proxy.url, token=TOKEN) as client, Client(proxy.url, token=TOKEN) as other:
-        job = submitted(client, silent=3)
+        job = submitted(client, gate="/")
         events, lines = [], []
+        ends = iter((proxy.stop, proxy.kill, proxy.stop))
         log = threading.Thread(target=lambda: lines.extend(other.job(job.id).logs(follow=True)))
         log.start()
         for event in job.events():
             events.append(event)
-            if event.type == "outcome" and len(proxy.ends) < 3:
-                proxy.stop()
+            if event.type == "outcome" and (end := next(ends, None)):
+                until(lambda: not proxy.at_zero)
+                end()
         looked_at(client, job, events)
         log.join(60)
     assert sorted(lines) == LINES
-    assert len(proxy.ends) == 3
+    assert len(proxy.ends) == 2
     assert all(code == 0 and seconds < QUICK for code, seconds in proxy.ends), proxy.ends
-    nothing_left(simulator)
+    nothing_left(simulator, proxy)
