@@ -212,15 +212,15 @@ def _over(job):
 
 
 @contextlib.contextmanager
-def kubernetes(folder):
-    """The API server with its configuration, and a node of processes."""
+def kubernetes(folder, starts=None):
+    """The API server with its configuration, and a node of processes, or of what else starts pods."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     api = ApiServer()
     api.configuration = kubeconfig(folder / "kubeconfig.json", api.url)
 
     def node(client):
-        return Node(client, Processes(folder / "pods"))
+        return Node(client, starts or Processes(folder / "pods"))
 
     with contextlib.closing(api), at_work(api.configuration, Controllers, node):
         yield api
