@@ -53,6 +53,7 @@ def test_settings_are_taken_and_no_secret_lies_there(monkeypatch):
     for name in secrets:
         monkeypatch.setenv(name, "postgresql://u:p@h/d" if name.endswith("URL") else "x" * 40)
     settings = load()
+    assert "python" in settings.worker_environment, "without it every payload is refused"
     assert (settings.launcher, settings.store, settings.kubernetes_service_account) == (
         "kubernetes",
         "s3",
