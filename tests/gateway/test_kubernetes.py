@@ -168,7 +168,7 @@ async def test_a_job_without_a_pod_waits_for_one(bare):
     assert await sighting(restarted, handle) == seen
     assert list(await restarted.list()) == [handle]
     condition = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "active for too long"}
-    bare.api.objects["jobs"][f"{handle.name}-1"]["status"] = {"failed": 1, "conditions": [condition]}
+    bare.api.objects["jobs"][f"{handle.name}-1"]["status"] = {"conditions": [condition]}  # as 1.20.2 may have it
     worker = (await sighting(launcher, handle)).instances[1]
     assert (worker.phase, worker.story) == (Phase.ENDED, "DeadlineExceeded: active for too long")
 
