@@ -93,9 +93,8 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher) -> Ga
     if settings.node_tls is not None:
         service.containers.node_tls = settings.node_tls
     linger = launcher.capabilities.linger if settings.linger is None else settings.linger
-    price = launcher.capabilities.price
-    sizes = launcher.capabilities.sizes
-    rules = Rules(settings.launch_timeout, settings.grace, linger, lease, clock(), price, sizes)
+    can = launcher.capabilities
+    rules = Rules(settings.launch_timeout, settings.grace, linger, lease, clock(), can.price, can.sizes, can.max_memory)
     cadence = Cadence(settings.tick, settings.reap_interval)
     reconciler = Reconciler(repository, launcher, keys, service, rules, cadence, url, clock)
     service.stirred, service.place, service.figures = reconciler.nudge, reconciler.place, reconciler.figures

@@ -41,6 +41,8 @@ class Rules:
     """The platform's; None where it is not known."""
     sizes: tuple[tuple[float, int], ...] = ()
     """The (vCPU, bytes of memory) that a container of the platform may have, smallest first; empty: any."""
+    max_memory: int = 0
+    """Bytes that the containers of a run may have together; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +235,16 @@ def _starved(trouble: Trouble, story: str, now: datetime) -> Verdict:
 
 
 def _had(job: JobRecord, rules: Rules) -> str:
-    """What the head had, and what it could have had."""
+    """What the head had, and what it could have had: the platform's next size, or twice as much, if there is that."""
     cluster = job.cluster
+    had = f"it had {cluster.memory / GB:g} GB with {cluster.cpus:g} vCPU"
+    if not rules.sizes:
+        twice = min(2 * cluster.memory, rules.max_memory // cluster.instances)
+        return f"{had}; resources.memory can be {twice / GB:g} GB" if twice > cluster.memory else had
     larger = [size for size in rules.sizes if size[0] >= cluster.cpus and size[1] > cluster.memory]
     cpus, memory = min(larger, key=lambda size: (size[1], size[0]), default=(0.0, 0))
     more = f"; the next size has {memory / GB:g} GB with {cpus:g} vCPU" if larger else ""
-    return f"it had {cluster.memory / GB:g} GB with {cluster.cpus:g} vCPU{more}"
+    return had + more
 
 
 def _end(attempt: AttemptRecord, verdict: Verdict, sighting: Sighting | None, now: datetime, rules: Rules) -> Action:

@@ -221,11 +221,20 @@ def test_a_launch_that_came_to_nothing_says_what_is_known(record, last, sighting
 
 
 @pytest.mark.parametrize(
-    ("sizes", "more"),
-    [((), ""), (((1, 10**10), (2, 10**9), (2, 2 * 10**9), (4, 8 * 10**9)), "; the next size has 2 GB with 2 vCPU")],
+    ("platform", "more"),
+    [
+        ({}, ""),
+        (
+            {"sizes": ((1, 10**10), (2, 10**9), (2, 2 * 10**9), (4, 8 * 10**9))},
+            "; the next size has 2 GB with 2 vCPU",
+        ),
+        ({"max_memory": 10**10}, "; resources.memory can be 2.14748 GB"),
+        ({"max_memory": 3 * 10**9}, "; resources.memory can be 1.5 GB"),  # the worker has as much
+        ({"max_memory": 2 * 1024**3}, ""),
+    ],
 )
-def test_a_starved_head_is_told_what_it_had_and_could_have(sizes, more):
-    rules = replace(RULES, sizes=sizes)
+def test_a_starved_head_is_told_what_it_had_and_could_have(platform, more):
+    rules = replace(RULES, **platform)
     action = d.decide(job(), attempt(), troubled(Phase.ENDED, Trouble.OUT_OF_MEMORY), after(1), rules)
     told = "the head ran out of memory (the platform's words): it had 1.07374 GB with 2 vCPU"
     assert action.verdict.message == told + more
