@@ -1,4 +1,4 @@
-"""How far a run is, said a few times a second and not more."""
+"""How far a run is, said a few times a second at most, and only when it has come further."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -29,34 +29,39 @@ class Progress:
     inner_fits: Counter[str] = field(default_factory=Counter)
     _started: float = 0.0
     _said: float = 0.0
+    _counts: tuple[int, int, int, int] | None = None
     _told: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._started = self.clock()
 
     def say(self, *, always: bool = False) -> None:
-        """Report, unless that was done just before."""
+        """Report, unless that was done just before or nothing has ended since: silence lets a gateway scale to zero."""
         moment = self.clock()
         if not always and moment - self._said < INTERVAL:
             return
         self._said = moment
+        counts = (self.done, self.total, self.cached, self.failed)
+        if counts != self._counts:
+            self._counts = counts
+            self.report(self._event(moment))
+        for node in {**self.fits, **self.refits}:
+            fitted = (self.fits[node], self.refits[node])
+            if self._told.get(node) != fitted:
+                self._told[node] = fitted
+                self.report(
+                    NodeEvent(time=self.now(), attempt=self.attempt, node=node, fits=fitted[0], refits=fitted[1])
+                )
+
+    def _event(self, moment: float) -> ProgressEvent:
         pace = (moment - self._started) / self.done if self.done else None
         eta = None if pace is None else round(pace * (self.total - self.done), 3)
-        self.report(
-            ProgressEvent(
-                time=self.now(),
-                attempt=self.attempt,
-                done=self.done,
-                total=self.total,
-                cached=self.cached,
-                failed=self.failed,
-                eta=eta,
-            )
+        return ProgressEvent(
+            time=self.now(),
+            attempt=self.attempt,
+            done=self.done,
+            total=self.total,
+            cached=self.cached,
+            failed=self.failed,
+            eta=eta,
         )
-        for node in {**self.fits, **self.refits}:
-            counts = (self.fits[node], self.refits[node])
-            if self._told.get(node) != counts:
-                self._told[node] = counts
-                self.report(
-                    NodeEvent(time=self.now(), attempt=self.attempt, node=node, fits=counts[0], refits=counts[1])
-                )
