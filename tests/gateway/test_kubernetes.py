@@ -15,6 +15,7 @@ from gateway.launchers.base import Barred, CannotSee, LaunchFailed, LaunchRefuse
 from gateway.launchers.conformance import DEAF, SLEEPS, gone, order, running, sighting
 from gateway.launchers.kubernetes import KubernetesLauncher, KubernetesSettings
 from gateway.settings import Settings, SettingsRefused, load
+from tests.contracts.kubernetes import KubernetesBehaviour, another
 from tests.contracts.launchers import KubernetesPlatform
 from tests.gateway.test_kubernetes_pods import TAKEN, told
 from tests.servers.kubernetes import ApiServer, kubeconfig, kubernetes
@@ -27,18 +28,6 @@ async def platform(tmp_path):
         yield platform
         for launcher in platform.made:
             await launcher.close()
-
-
-def another(platform, **changes):
-    given = {
-        "namespace": "flaregate",
-        "image": "image",
-        "gateway": "test",
-        "kubeconfig": str(platform.api.configuration),
-    }
-    launcher = KubernetesLauncher(KubernetesSettings(**given | changes))
-    platform.made.append(launcher)
-    return launcher
 
 
 async def test_a_pod_has_its_size_and_no_rights(platform):
@@ -66,10 +55,10 @@ async def test_a_pod_has_its_size_and_no_rights(platform):
     assert pod["tolerations"][0]["key"] == "batch"
     assert pod["securityContext"]["runAsNonRoot"] is True
     (container,) = pod["containers"]
-    assert container["resources"]["limits"] == {"cpu": "1.5", "memory": "3000000000", "nvidia.com/gpu": "2"}
+    assert container["resources"]["limits"] == {"cpu": "1500m", "memory": "3G", "nvidia.com/gpu": "2"}
     assert container["resources"]["requests"] == container["resources"]["limits"]
     volumes = {one["name"]: one["emptyDir"] for one in pod["volumes"]}
-    assert volumes == {"tmp": {"sizeLimit": "3000000000"}, "shm": {"medium": "Memory", "sizeLimit": "1200000000"}}
+    assert volumes == {"tmp": {"sizeLimit": "3G"}, "shm": {"medium": "Memory", "sizeLimit": "1200M"}}
     context = container["securityContext"]
     assert (context["readOnlyRootFilesystem"], context["allowPrivilegeEscalation"]) == (True, False)
     assert context["capabilities"] == {"drop": ["ALL"]}
@@ -85,8 +74,6 @@ async def test_over_quota_is_not_now_and_what_is_wrong_is_never(platform):
     platform.api.quota = None
     with pytest.raises(LaunchRefused, match="63"):
         await launcher.launch(order(platform, f"job-{'x' * 60}-1"))
-    with pytest.raises(LaunchRefused, match="404"):
-        await another(platform, namespace="elsewhere").launch(order(platform))
     with pytest.raises(LaunchRefused, match="FLAREGATE_KUBERNETES_CONFIG"):
         KubernetesLauncher(KubernetesSettings("flaregate", "image", "test", kubeconfig="/nothing/there"))
 
@@ -145,6 +132,16 @@ async def test_gateways_of_one_namespace_do_not_see_each_other(platform):
     assert list(await stranger.list()) == []
     await stranger.stop(stranger.handle(handle.attempt), force=True)
     assert not (await sighting(launcher, handle)).gone
+
+
+class TestKubernetes(KubernetesBehaviour):
+    @pytest.fixture
+    def platform(self, platform):
+        return platform
+
+    @pytest.fixture
+    def admin(self, platform):
+        return platform.api.configuration
 
 
 @pytest.fixture

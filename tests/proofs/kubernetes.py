@@ -14,10 +14,10 @@ import pytest
 
 from flaregate.versions import here
 from flaregate_wire.states import State
-from gateway.launchers.base import CannotSee, LaunchFailed, LaunchRefused
-from gateway.launchers.conformance import SLEEPS, LauncherConformance, gone, order, patience, running
-from gateway.launchers.kubernetes import KubernetesLauncher, KubernetesSettings
+from gateway.launchers.base import LaunchFailed
+from gateway.launchers.conformance import SLEEPS, LauncherConformance, order, patience
 from tests.conftest import ROOT, until
+from tests.contracts.kubernetes import KubernetesBehaviour
 from tests.contracts.launchers import KubernetesPlatform
 from tests.e2e.digits import SIZE, assert_as_local, search
 from tests.servers.containers import gateway_of, machine, store_of
@@ -83,6 +83,18 @@ class TestLauncher(LauncherConformance):
         return real
 
 
+class TestKubernetes(KubernetesBehaviour):
+    """What the small one of the other tests has to do, too."""
+
+    @pytest.fixture
+    def platform(self, real):
+        return real
+
+    @pytest.fixture
+    def admin(self, plane):
+        return plane.configuration
+
+
 def objects(plane, kind, gateway):
     asked = f"--namespace={NAMESPACE}", "get", kind, f"--selector=flaregate.io/gateway={gateway}", "--output=json"
     return json.loads(plane.kubectl(*asked))["items"]
@@ -138,7 +150,7 @@ def test_the_gateway_s_account_may_do_what_the_role_says_and_nothing_more(plane)
     assert {group for group, _, _ in anyone} == {"authorization.k8s.io"}
 
 
-async def test_over_quota_is_not_now_and_elsewhere_is_never(plane, real):
+async def test_over_quota_is_not_now(plane, real):
     launcher = real.launcher(SLEEPS)
     quota = f"--namespace={NAMESPACE}", "create", "quota", "few", "--hard=count/jobs.batch=0"
     plane.kubectl(*quota)
@@ -152,60 +164,6 @@ async def test_over_quota_is_not_now_and_elsewhere_is_never(plane, real):
             await launcher.launch(order(real))
     finally:
         plane.kubectl(f"--namespace={NAMESPACE}", "delete", "quota", "few")
-    elsewhere = KubernetesLauncher(
-        KubernetesSettings("default", "image", "test", kubeconfig=str(plane.account_configuration))
-    )
-    real.made.append(elsewhere)
-    with pytest.raises(LaunchRefused, match="403"):
-        await elsewhere.launch(order(real))
-    with pytest.raises(CannotSee, match="403"):
-        await elsewhere.list()
-
-
-async def test_without_a_gateway_all_goes_with_the_head_s_job(plane, real):
-    launcher = real.launcher(SLEEPS)
-    handle = await launcher.launch(order(real, workers=2))
-    await running(real, launcher, handle)
-    plane.kubectl(f"--namespace={NAMESPACE}", "delete", "job", f"{handle.name}-0", "--cascade=background")
-    await gone(real, launcher, handle)
-    assert objects(plane, "jobs,pods", real.gateway) == []
-
-
-async def test_an_ended_job_goes_by_itself(plane, real):
-    launcher = real.launcher("pass")
-    handle = await launcher.launch(order(real, workers=0))
-    await gone(real, launcher, handle)
-    (job,) = objects(plane, "jobs", real.gateway)
-    assert job["spec"]["ttlSecondsAfterFinished"] > 0
-    patch = json.dumps({"spec": {"ttlSecondsAfterFinished": 1}})
-    plane.kubectl(f"--namespace={NAMESPACE}", "patch", "job", f"{handle.name}-0", "--type=merge", f"--patch={patch}")
-    async with patience(real):
-        while objects(plane, "jobs,pods", real.gateway):
-            await asyncio.sleep(0.2)
-
-
-async def test_a_run_past_its_deadline_is_ended(plane, real):
-    launcher = real.launcher(SLEEPS)
-    handle = await launcher.launch(order(real))
-    await running(real, launcher, handle)
-    patch = json.dumps({"spec": {"activeDeadlineSeconds": 1}})
-    for index in (0, 1):
-        name = f"{handle.name}-{index}"
-        plane.kubectl(f"--namespace={NAMESPACE}", "patch", "job", name, "--type=merge", f"--patch={patch}")
-    await gone(real, launcher, handle)
-    ends = [job["status"]["conditions"] for job in objects(plane, "jobs", real.gateway)]  # not all count their pod
-    assert [(end["type"], end["reason"]) for (end,) in ends] == [("Failed", "DeadlineExceeded")] * 2
-
-
-async def test_what_was_stopped_leaves_nothing(plane, real):
-    launcher = real.launcher(SLEEPS)
-    handle = await launcher.launch(order(real, workers=2))
-    await running(real, launcher, handle)
-    await launcher.stop(handle)
-    async with patience(real):
-        while objects(plane, "jobs,pods", real.gateway):
-            await asyncio.sleep(0.2)
-    assert (await launcher.observe([handle]))[handle].gone
 
 
 def test_a_job_on_a_head_and_two_workers(plane, tmp_path, pytestconfig):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx2
 import lightkube
@@ -28,8 +28,8 @@ INHERITED = ("PATH", "HOME", "PYTHONPATH", "VIRTUAL_ENV")
 ENDED = ("Succeeded", "Failed")
 
 
-def now():
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def now(later=0):
+    return (datetime.now(UTC) + timedelta(seconds=later)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Processes:
@@ -69,7 +69,8 @@ class Containers:
         memory = next(one.emptyDir.sizeLimit for one in pod.volumes if one.emptyDir.medium == "Memory")
         limits, context = container.resources.limits, container.securityContext
         options = [f"--env={one.name}={one.value}" for one in container.env or ()]
-        options += [f"--cpus={parse_quantity(limits['cpu'])}", f"--memory={limits['memory']}", f"--shm-size={memory}"]
+        sizes = {"cpus": limits["cpu"], "memory": limits["memory"], "shm-size": memory}
+        options += [f"--{name}={parse_quantity(size):f}" for name, size in sizes.items()]  # Podman's G is a GiB
         options += [f"--cap-drop={name}" for name in context.capabilities.drop]
         options += ["--read-only"] * context.readOnlyRootFilesystem
         options += ["--security-opt=no-new-privileges"] * (not context.allowPrivilegeEscalation)

@@ -1,6 +1,6 @@
-"""A Kubernetes small enough to start in a moment: an API server of Jobs and Pods, and its controllers.
+"""A Kubernetes small enough to start in a moment: an API server of Jobs and Pods, for the gateway's account.
 
-tests/proofs/kubernetes.py runs the same suite on a real one; what was found to differ there is mended here.
+tests.contracts.kubernetes is what it has in common with a real one, on which tests/proofs/kubernetes.py runs the same tests.
 """
 
 import contextlib
@@ -13,12 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from lightkube.core.exceptions import ApiError
-from lightkube.resources.batch_v1 import Job, JobStatus
-from lightkube.resources.core_v1 import Pod
-from lightkube.types import PatchType
-
-from tests.servers.kubelet import ENDED, NAMESPACE, Node, Processes, at_work, kubeconfig, now
+from tests.servers.kubelet import NAMESPACE, Node, Processes, at_work, kubeconfig, now
+from tests.servers.kubernetes_admission import VERBS, forbidden, plural, role, settle, wrong
+from tests.servers.kubernetes_controllers import Controllers
 
 _PATH = re.compile(
     r"/(?:api|apis/batch)/v1/namespaces/(?P<namespace>[^/]+)/(?P<kind>pods|jobs)"
@@ -34,6 +31,7 @@ class ApiServer:
         self.objects = {"pods": {}, "jobs": {}}
         self.lock = threading.RLock()
         self.broken = self.stranger = False
+        self.rights = role()
         self.quota = None
         """Pods at most."""
         self.requests = []
@@ -61,16 +59,19 @@ class ApiServer:
         if (self.broken or self.stranger) and not node:
             code, word = (500, "InternalError") if self.broken else (401, "Unauthorized")
             return code, _problem(code, word, "the server is broken, or does not know you")
-        if found is None or found["namespace"] != NAMESPACE:
+        if found is None:
             return 404, _problem(404, "NotFound", path)
         kind, name = found["kind"], found["name"]
+        allowed = found["namespace"] == NAMESPACE and (kind, VERBS.get((method, name is not None))) in self.rights
+        if not (node or allowed):
+            return 403, _problem(403, "Forbidden", forbidden(method, kind, name, found["namespace"]))
         with self.lock:
             if method == "POST" and name is None:
                 return self._create(kind, body)
             if method == "GET" and name is None:
                 return 200, self._list(kind, query.get("labelSelector", [""])[0])
             if name not in self.objects[kind]:
-                return 404, _problem(404, "NotFound", f'{kind} "{name}" not found')
+                return 404, _problem(404, "NotFound", f'{plural(kind)} "{name}" not found')
             if method == "DELETE":
                 return self._delete(kind, name, body, query)
             if method == "POST":
@@ -82,12 +83,16 @@ class ApiServer:
     def _create(self, kind, body):
         name = body["metadata"]["name"]
         if name in self.objects[kind]:
-            return 409, _problem(409, "AlreadyExists", f'{kind} "{name}" already exists')
+            return 409, _problem(409, "AlreadyExists", f'{plural(kind)} "{name}" already exists')
         if kind == "jobs" and self.quota is not None and len(self.objects["jobs"]) >= self.quota:
-            return 403, _problem(403, "Forbidden", f'jobs "{name}" is forbidden: exceeded quota: jobs')
+            return 403, _problem(403, "Forbidden", f'jobs.batch "{name}" is forbidden: exceeded quota: jobs')
+        if kind == "jobs" and (told := wrong(body)):
+            return 422, _problem(422, "Invalid", f'Job.batch "{name}" is invalid: {told}')
         version, word = KINDS[kind]
         made = copy.deepcopy(body) | {"apiVersion": version, "kind": word}
         made["metadata"] |= {"uid": secrets.token_hex(8), "creationTimestamp": now(), "namespace": NAMESPACE}
+        if kind == "jobs":
+            settle(made)
         made.setdefault("status", {"phase": "Pending"} if kind == "pods" else {})
         self.objects[kind][name] = made
         self.pods_made += kind == "pods"
@@ -108,8 +113,9 @@ class ApiServer:
         if kind == "jobs" or grace == 0 or not one["spec"].get("nodeName"):
             del self.objects[kind][name]
         elif "deletionTimestamp" not in one["metadata"] or grace < one["metadata"]["deletionGracePeriodSeconds"]:
-            one["metadata"] |= {"deletionTimestamp": now(), "deletionGracePeriodSeconds": grace}
-        return 200, one
+            one["metadata"] |= {"deletionTimestamp": now(grace), "deletionGracePeriodSeconds": grace}
+        done = {"apiVersion": "v1", "kind": "Status", "status": "Success", "metadata": {}}
+        return 200, done if kind == "jobs" else one
 
 
 def _problem(code, reason, message):
@@ -154,61 +160,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-class Controllers:
-    """What the controllers of a real cluster do for Jobs."""
-
-    def __init__(self, api):
-        self._api = api
-
-    def step(self):
-        jobs = {one.metadata.uid: one for one in self._api.list(Job)}
-        pods = list(self._api.list(Pod))
-        owners = {pod.metadata.ownerReferences[0].uid: pod for pod in pods if pod.metadata.ownerReferences}
-        for uid, job in jobs.items():
-            owned_by = job.metadata.ownerReferences
-            if owned_by and owned_by[0].uid not in jobs:
-                self._delete(Job, job.metadata.name)
-            elif uid not in owners and not _over(job):
-                self._create_pod(job)
-            elif uid in owners and not _over(job) and owners[uid].status.phase in ENDED:
-                word = owners[uid].status.phase.lower()
-                self._patch(JobStatus, job.metadata.name, {"status": {word: 1}})
-        for uid, pod in owners.items():
-            if uid not in jobs and not pod.metadata.deletionTimestamp:
-                self._delete(Pod, pod.metadata.name)
-
-    def _create_pod(self, job):
-        template = job.spec.template
-        owner = {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "name": job.metadata.name,
-            "uid": job.metadata.uid,
-            "controller": True,
-        }
-        pod = template.to_dict() | {"apiVersion": "v1", "kind": "Pod"}
-        pod["metadata"] = {
-            "name": f"{job.metadata.name}-{secrets.token_hex(3)}", "labels": template.metadata.labels, "ownerReferences": [owner],
-        }  # fmt: skip
-        pod["spec"] |= {"activeDeadlineSeconds": job.spec.activeDeadlineSeconds}
-        self._api.create(Pod.from_dict(pod))
-
-    def close(self):
-        pass
-
-    def _patch(self, kind, name, body):
-        with contextlib.suppress(ApiError):
-            self._api.patch(kind, name, body, patch_type=PatchType.MERGE)
-
-    def _delete(self, kind, name, grace=None):
-        with contextlib.suppress(ApiError):
-            self._api.delete(kind, name, grace_period=grace)
-
-
-def _over(job):
-    return job.status is not None and bool(job.status.succeeded or job.status.failed)
 
 
 @contextlib.contextmanager

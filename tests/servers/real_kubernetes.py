@@ -147,6 +147,7 @@ class ControlPlane:
             "--bind-address=127.0.0.1",
             f"--secure-port={self._controllers}",
             f"--cert-dir={self.folder / 'controllers'}",
+            *(["--port=0"] if self._gates() else []),
             *self._gates(),
         ]
 
