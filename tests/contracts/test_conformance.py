@@ -60,6 +60,7 @@ class TestHandoverRunner(ProcessRunnerConformance):
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(600)
 def test_hundreds_of_random_searches():
     check_random_searches(in_process, 300)
 

@@ -45,7 +45,9 @@ class Web:
         self._server.daemon_threads = False  # the end waits until their sockets are closed
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self._server.socket = context.wrap_socket(
+            self._server.socket, server_side=True, do_handshake_on_connect=False
+        )  # a client that hangs up in its handshake must hold up its own thread alone
         self._server.handle_error = lambda *_: None  # a client that does not like the certificate
         self.port = self._server.server_address[1]
         self.host = f"{name}:{self.port}"
