@@ -43,6 +43,8 @@ _RUNNING = frozenset({"running", "paused", "restarting", "removing", "stopping"}
 _ENDED = frozenset({"exited", "dead", "stopped"})
 _KILLED, _SIGNALLED = 137, 128
 _CONFLICT = 409
+_NOT_RUNNING = ("not running", "can only kill running")
+"""Of Docker, and of Podman, about a container that has ended just now."""
 
 T = TypeVar("T")
 
@@ -279,7 +281,7 @@ class ContainerLauncher:
             except NotFound:
                 continue
             except APIError as exc:
-                if exc.status_code != _CONFLICT and "not running" not in _story(exc):
+                if exc.status_code != _CONFLICT and not any(words in _story(exc) for words in _NOT_RUNNING):
                     raise CannotSee(_story(exc)) from exc
 
 
