@@ -1,6 +1,5 @@
 """Cold start by phase on each platform that this machine can be: processes, containers, Code Engine's simulator."""
 
-import json
 import os
 import secrets
 import subprocess
@@ -65,19 +64,10 @@ def containers(folder: Path) -> Iterator[Mapping[str, str]]:
 @contextmanager
 def simulated(folder: Path) -> Iterator[Mapping[str, str]]:
     """Settings for the simulator of Code Engine."""
-    from flaregate.versions import here
-    from tests.servers.code_engine import JOB, KEY, PROJECT, code_engine
+    from tests.servers.code_engine import code_engine
 
     with code_engine(folder) as simulator:
-        yield {
-            "LAUNCHER": "code_engine",
-            "CODE_ENGINE_PROJECT": PROJECT,
-            "CODE_ENGINE_KEY": KEY,
-            "CODE_ENGINE_JOB": JOB,
-            "CODE_ENGINE_URL": f"{simulator.url}/v2",
-            "CODE_ENGINE_IAM_URL": simulator.url,
-            "WORKER_ENVIRONMENT": json.dumps({**here(), "ray": "2", "pandas": "2"}),
-        }
+        yield simulator.of_gateway(PLATFORM_LEASE="600")
 
 
 def run(name: str, pairs: int = harness.PAIRS) -> None:

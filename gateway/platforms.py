@@ -1,7 +1,7 @@
 """The one place that names concrete launchers: makes the one that is set, and loads its SDK only then."""
 
 from gateway.home import Home
-from gateway.launchers.base import Launcher, Price, Quota
+from gateway.launchers.base import NO_QUOTA, Launcher, Price, Quota
 from gateway.launchers.local import LocalLauncher
 from gateway.settings import Settings, inherited
 
@@ -28,7 +28,7 @@ def _local(settings: Settings) -> LocalLauncher:
     return local
 
 
-def _quota(settings: Settings, default: Quota) -> Quota:
+def _quota(settings: Settings, default: Quota = NO_QUOTA) -> Quota:
     given = settings.platform_quota
     return default if given is None else Quota(**given.model_dump())
 
@@ -49,7 +49,7 @@ def _container(settings: Settings) -> Launcher:
             connect=settings.container_connect,
             hosts=settings.container_hosts,
             ca_bundle=settings.container_ca,
-            quota=_quota(settings, Quota()),
+            quota=_quota(settings),
             price=_price(settings),
         )
     )
@@ -90,7 +90,7 @@ def _aws_batch(settings: Settings) -> Launcher:
             endpoint=settings.aws_batch_endpoint,
             lease=settings.platform_lease,
             environment=settings.worker_environment,
-            quota=_quota(settings, Quota()),
+            quota=_quota(settings),
             price=_price(settings),
         )
     )
@@ -112,7 +112,7 @@ def _kubernetes(settings: Settings) -> Launcher:
             gpu_resource=settings.kubernetes_gpu_resource,
             lease=settings.platform_lease,
             environment=settings.worker_environment,
-            quota=_quota(settings, Quota()),
+            quota=_quota(settings),
             price=_price(settings),
         )
     )

@@ -4,7 +4,6 @@ Node 0 is the head. Batch takes the same job twice and cannot grow one: its name
 name already is adopted, and a replacement is a job of its own with one node.
 """
 
-import asyncio
 import hashlib
 import json
 import math
@@ -13,9 +12,8 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -23,7 +21,8 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from gateway.launchers.aws_batch_jobs import children, instances, part_of
 from gateway.launchers.base import (
-    THREADS,
+    NO_QUOTA,
+    SHM_SHARE,
     Barred,
     CannotSee,
     Capabilities,
@@ -37,11 +36,9 @@ from gateway.launchers.base import (
     Quota,
     Sighting,
 )
-
-T = TypeVar("T")
+from gateway.launchers.threads import Threads
 
 GATEWAY, ATTEMPT = "flaregate-gateway", "flaregate-attempt"
-NO_QUOTA = Quota()
 AT_ONCE = 100
 """Jobs that may be described in one request."""
 NEW_SECONDS = 60.0
@@ -50,8 +47,6 @@ MOST_SECONDS, LEAST_SECONDS = 14 * 86_400.0, 60
 _MIB, _GIB = 1 << 20, 1 << 30
 _GIB_A_CPU = 32
 """The most memory that EC2's machines have for a vCPU."""
-_SHM_SHARE = 0.4
-"""Of a container's memory that /dev/shm may take: Ray's object store lies there."""
 _PERMANENT = frozenset({"AccessDeniedException", "ClientException", "ValidationException", "ParamValidationError"})
 _STRANGER = frozenset(
     {
@@ -110,7 +105,7 @@ class AwsBatchLauncher:
         self._settings = settings
         self._clock = clock
         self._batch = connect(settings)
-        self._threads = ThreadPoolExecutor(THREADS, "aws-batch")
+        self._threads = Threads("aws-batch")
         self._launching = threading.Lock()
         self._created: dict[str, tuple[str, float]] = {}
         """Jobs that this process submitted, by name: id and time. They may not be listed yet."""
@@ -142,15 +137,15 @@ class AwsBatchLauncher:
     async def launch(self, order: LaunchOrder) -> Handle:
         if order.cluster.gpus:
             raise LaunchRefused("the aws_batch launcher has no GPUs")
-        await self._in_thread(self._launch, order)
+        await self._threads.run(self._launch, order)
         return self.handle(order.attempt)
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Sighting]:
-        seen = await self._in_thread(self._seen, {handle.name for handle in handles} or {self._prefix})
+        seen = await self._threads.run(self._seen, {handle.name for handle in handles} or {self._prefix})
         return {handle: Sighting(tuple(seen.get(handle.attempt, ()))) for handle in handles}
 
     async def list(self) -> Collection[Handle]:
-        seen = await self._in_thread(self._seen, {self._prefix})
+        seen = await self._threads.run(self._seen, {self._prefix})
         return [self.handle(attempt) for attempt, run in seen.items() if not Sighting(tuple(run)).gone]
 
     async def kept(self) -> Collection[Handle]:
@@ -159,18 +154,14 @@ class AwsBatchLauncher:
 
     async def stop(self, handle: Handle, *, force: bool = False) -> None:
         """Terminate its jobs: Batch sends SIGTERM, and SIGKILL 30 seconds later, whatever is asked for."""
-        await self._in_thread(self._stop, handle)
+        await self._threads.run(self._stop, handle)
 
     async def forget(self, handle: Handle) -> None:
         """Nothing can be removed."""
 
     async def close(self) -> None:
-        await self._in_thread(self._batch.close)
-        self._threads.shutdown(wait=False)
-
-    async def _in_thread(self, work: Callable[..., T], *given: Any) -> T:
-        """A platform that takes its time must not take the threads that others wait for."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
+        await self._threads.run(self._batch.close)
+        self._threads.close()
 
     def _cpus(self) -> float:
         """What the queue's compute environments have at most. Raises LaunchRefused or CannotSee."""
@@ -247,7 +238,7 @@ class AwsBatchLauncher:
             "privileged": False,
             "linuxParameters": {
                 "initProcessEnabled": True,
-                "sharedMemorySize": int(order.cluster.memory * _SHM_SHARE) // _MIB,
+                "sharedMemorySize": int(order.cluster.memory * SHM_SHARE) // _MIB,
                 "tmpfs": [
                     {
                         "containerPath": "/tmp",  # noqa: S108 - of the container's own

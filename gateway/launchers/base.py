@@ -9,8 +9,8 @@ from typing import Protocol
 
 from flaregate_wire.jobs import Cluster
 
-THREADS = 10
-"""As many as the reconciler has requests at once: its workers, a look, and a search for runs without an owner."""
+SHM_SHARE = 0.4
+"""Of a container's memory that /dev/shm may take: Ray's object store lies there."""
 
 
 class LaunchRefused(Exception):
@@ -124,6 +124,10 @@ class Quota:
     """Runs that the platform remembers, ended ones too until they are forgotten."""
 
 
+NO_QUOTA = Quota()
+"""No limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """What the platform asks for a container, from its start to its end."""
@@ -157,7 +161,7 @@ class Capabilities:
     """Seconds that the containers of a job that has committed have to end by themselves, before they are ended."""
     private_network: bool = True
     """Whether nobody else can listen between the containers of a run. Nodes of Ray have a token of each attempt."""
-    quota: Quota = Quota()
+    quota: Quota = NO_QUOTA
     price: Price | None = None
     """None: not known; a job with a cost cap is refused."""
 

@@ -4,7 +4,6 @@ A run is one job run with an array: index 0 is the head. Its name says which att
 A replacement is a job run of its own. What the API lists is the only thing that is believed, once a tick.
 """
 
-import asyncio
 import json
 import math
 import re
@@ -12,13 +11,11 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 from gateway.launchers.base import (
-    THREADS,
     Barred,
     CannotSee,
     Capabilities,
@@ -34,8 +31,8 @@ from gateway.launchers.base import (
 )
 from gateway.launchers.code_engine_api import Access, Api, Refusal
 from gateway.launchers.code_engine_runs import attempt_of, instances, name_of_replacement, spec_of
+from gateway.launchers.threads import Threads
 
-T = TypeVar("T")
 PAYLOAD_BYTES = 8 * 1024
 """Of a job run's body at most: Code Engine takes 10 KiB."""
 NAME_LENGTH = 63
@@ -109,7 +106,7 @@ class CodeEngineLauncher:
         self._settings = settings
         self._clock = clock
         self._api = Api(Access(settings.project, settings.region, settings.key, settings.url, settings.iam_url), clock)
-        self._threads = ThreadPoolExecutor(THREADS, "code-engine")
+        self._threads = Threads("code-engine")
         self._noting = threading.Lock()
         self._created: dict[str, float] = {}
         """When a job run was created, or found to be there, by this process: it may not be listed yet."""
@@ -145,38 +142,34 @@ class CodeEngineLauncher:
 
     async def launch(self, order: LaunchOrder) -> Handle:
         handle = self.handle(order.attempt)
-        await self._in_thread(self._launch, handle.name, order, range(order.cluster.instances))
+        await self._threads.run(self._launch, handle.name, order, range(order.cluster.instances))
         for index in order.replacements:
-            await self._in_thread(self._launch, name_of_replacement(handle.name, index), order, (index,))
+            await self._threads.run(self._launch, name_of_replacement(handle.name, index), order, (index,))
         return handle
 
     async def observe(self, handles: Collection[Handle]) -> Mapping[Handle, Sighting]:
-        seen = await self._in_thread(self._seen)
+        seen = await self._threads.run(self._seen)
         return {handle: Sighting(tuple(sorted(seen.get(handle.attempt, ()), key=_index))) for handle in handles}
 
     async def list(self) -> Collection[Handle]:
-        seen = await self._in_thread(self._seen)
+        seen = await self._threads.run(self._seen)
         return [self.handle(attempt) for attempt, run in seen.items() if not Sighting(tuple(run)).gone]
 
     async def kept(self) -> Collection[Handle]:
         now, seen = self._last  # whoever asks has just asked for the living ones
         if self._clock() - now > RECENT_SECONDS:
-            seen = await self._in_thread(self._seen)
+            seen = await self._threads.run(self._seen)
         return [self.handle(attempt) for attempt, run in seen.items() if Sighting(tuple(run)).gone]
 
     async def stop(self, handle: Handle, *, force: bool = False) -> None:
         """Delete its job runs: Code Engine sends SIGTERM, and SIGKILL after its own time, whatever is asked for."""
-        await self._in_thread(self._delete, handle)
+        await self._threads.run(self._delete, handle)
 
     async def forget(self, handle: Handle) -> None:
-        await self._in_thread(self._delete, handle)
+        await self._threads.run(self._delete, handle)
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _in_thread(self, work: Callable[..., T], *given: Any) -> T:
-        """A platform that takes its time must not take the threads that others wait for."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
+        self._threads.close()
 
     def _launch(self, name: str, order: LaunchOrder, indices: Collection[int]) -> None:
         body = self._body(name, order, indices)

@@ -18,6 +18,8 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import RequestException
 
 from gateway.launchers.base import (
+    NO_QUOTA,
+    SHM_SHARE,
     CannotSee,
     Capabilities,
     Handle,
@@ -35,10 +37,7 @@ from gateway.launchers.base import (
 GATEWAY, ATTEMPT, INDEX = "io.flaregate.gateway", "io.flaregate.attempt", "io.flaregate.index"
 ENVIRONMENT = "io.flaregate.environment"
 """The label of a worker's image that says what is in it."""
-NO_QUOTA = Quota()
 _PIDS = 4096
-_SHM_SHARE = 0.4
-"""Of a container's memory that /dev/shm may take: Ray's object store lies there."""
 _RUNNING = frozenset({"running", "paused", "restarting", "removing", "stopping"})
 _ENDED = frozenset({"exited", "dead", "stopped"})
 _KILLED, _SIGNALLED = 137, 128
@@ -186,7 +185,7 @@ class ContainerLauncher:
             "nano_cpus": int(cluster.cpus * 1e9),
             "mem_limit": cluster.memory,
             "memswap_limit": cluster.memory,
-            "shm_size": int(cluster.memory * _SHM_SHARE),
+            "shm_size": int(cluster.memory * SHM_SHARE),
             "pids_limit": _PIDS,
             "read_only": True,
             "tmpfs": {"/tmp": "rw,exec,mode=1777"},  # noqa: S108

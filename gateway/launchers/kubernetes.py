@@ -19,6 +19,8 @@ from lightkube.resources.core_v1 import Pod
 from lightkube.types import CascadeType
 
 from gateway.launchers.base import (
+    NO_QUOTA,
+    SHM_SHARE,
     Barred,
     CannotSee,
     Capabilities,
@@ -35,7 +37,6 @@ from gateway.launchers.base import (
 from gateway.launchers.kubernetes_pods import ATTEMPT, GATEWAY, INDEX, sighting_of, sighting_of_job, taken_away
 
 CONTAINER = "flaregate"
-NO_QUOTA = Quota()
 KEPT_SECONDS = 3600
 """How long an ended Job stays if no gateway removes it."""
 GRACE_SECONDS = 10
@@ -43,8 +44,6 @@ FORCED_SECONDS = 1
 """Not 0: then the API would say that a pod is gone before its node has ended it."""
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _TOO_MANY, _SERVER_FAULT = 401, 403, 404, 409, 429, 500
 _NAME_LENGTH = 63
-_SHM_SHARE = 0.4
-"""Of a container's memory that /dev/shm may take: Ray's object store lies there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +248,7 @@ class KubernetesLauncher:
             "containers": [container],
             "volumes": [
                 {"name": "tmp", "emptyDir": {"sizeLimit": str(cluster.memory)}},
-                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(int(cluster.memory * _SHM_SHARE))}},
+                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(int(cluster.memory * SHM_SHARE))}},
             ],
             "nodeSelector": dict(settings.node_selector),
             "tolerations": [dict(one) for one in settings.tolerations],

@@ -1,15 +1,13 @@
 """A gateway that is killed for good: its containers end themselves within a lease, and its successor ends what it finds."""
 
-import json
 import time
 
 import httpx
 import pytest
 
-from flaregate.versions import here
 from flaregate_wire.events import AttemptEvent
-from tests.conftest import gateway_on, until
-from tests.servers.code_engine import JOB, KEY, PROJECT, code_engine
+from tests.conftest import until
+from tests.servers.code_engine import code_engine, gateway_on_code_engine
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 LEASE = 30
@@ -23,18 +21,8 @@ def simulator(tmp_path):
 
 @pytest.fixture
 def gateway(tmp_path, simulator):
-    settings = {
-        "LAUNCHER": "code_engine",
-        "CODE_ENGINE_PROJECT": PROJECT,
-        "CODE_ENGINE_KEY": KEY,
-        "CODE_ENGINE_JOB": JOB,
-        "CODE_ENGINE_URL": f"{simulator.url}/v2",
-        "CODE_ENGINE_IAM_URL": simulator.url,
-        "WORKER_ENVIRONMENT": json.dumps({**here(), "ray": "2", "pandas": "2"}),
-        "PLATFORM_LEASE": str(LEASE),
-        "REAP_INTERVAL": "4",
-    }
-    with gateway_on(tmp_path / "home", **{f"FLAREGATE_{name}": value for name, value in settings.items()}) as gateway:
+    given = {"PLATFORM_LEASE": str(LEASE), "REAP_INTERVAL": "4"}
+    with gateway_on_code_engine(tmp_path / "home", simulator, **given) as gateway:
         yield gateway
 
 

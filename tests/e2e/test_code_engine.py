@@ -1,6 +1,5 @@
 """A job on the Code Engine simulator: a real gateway, IBM's own SDK as it is, and instances that run the real worker."""
 
-import json
 import time
 
 import numpy as np
@@ -12,10 +11,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 import flaregate as fg
-from flaregate.versions import here
 from flaregate_wire.events import AttemptEvent, OutcomeEvent
-from tests.conftest import gateway_on, until
-from tests.servers.code_engine import JOB, KEY, PROJECT, code_engine
+from tests.conftest import until
+from tests.servers.code_engine import code_engine, gateway_on_code_engine
 
 pytestmark = pytest.mark.platforms
 X, Y = load_digits(return_X_y=True)
@@ -30,18 +28,7 @@ def simulator(tmp_path):
 
 @pytest.fixture
 def on_code_engine(tmp_path, simulator):
-    environment = {**here(), "ray": "2", "pandas": "2"}
-    settings = {
-        "LAUNCHER": "code_engine",
-        "CODE_ENGINE_PROJECT": PROJECT,
-        "CODE_ENGINE_KEY": KEY,
-        "CODE_ENGINE_JOB": JOB,
-        "CODE_ENGINE_URL": f"{simulator.url}/v2",
-        "CODE_ENGINE_IAM_URL": simulator.url,
-        "WORKER_ENVIRONMENT": json.dumps(environment),
-        "PLATFORM_LEASE": "60",
-    }
-    with gateway_on(tmp_path / "home", **{f"FLAREGATE_{name}": value for name, value in settings.items()}) as gateway:
+    with gateway_on_code_engine(tmp_path / "home", simulator) as gateway:
         yield gateway
 
 

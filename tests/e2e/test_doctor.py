@@ -7,9 +7,7 @@ import sys
 
 import pytest
 
-from flaregate.versions import here
-from tests.conftest import gateway_on
-from tests.servers.code_engine import JOB, KEY, PROJECT, code_engine
+from tests.servers.code_engine import code_engine, gateway_on_code_engine
 
 NAMES = [
     "the platform took the launch",
@@ -63,18 +61,7 @@ def on_code_engine(tmp_path):
         def start(program=None, **more):
             if program is not None:
                 simulator.program(program)
-            settings = {
-                "LAUNCHER": "code_engine",
-                "CODE_ENGINE_PROJECT": PROJECT,
-                "CODE_ENGINE_KEY": KEY,
-                "CODE_ENGINE_JOB": JOB,
-                "CODE_ENGINE_URL": f"{simulator.url}/v2",
-                "CODE_ENGINE_IAM_URL": simulator.url,
-                "WORKER_ENVIRONMENT": json.dumps({**here(), "ray": "2", "pandas": "2"}),
-                "PLATFORM_LEASE": "60",
-                **more,
-            }
-            return gateway_on(tmp_path / "home", **{f"FLAREGATE_{name}": value for name, value in settings.items()})
+            return gateway_on_code_engine(tmp_path / "home", simulator, **more)
 
         yield start
 

@@ -1,7 +1,6 @@
 """A gateway that its platform starts for requests and ends without them, while jobs run; nothing is lost or twice."""
 
 import contextlib
-import json
 import secrets
 import threading
 import time
@@ -10,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from flaregate import Client
-from flaregate.versions import here
 from tests.conftest import until
 from tests.servers.activator import activator
-from tests.servers.code_engine import JOB, KEY, PROJECT, code_engine
+from tests.servers.code_engine import code_engine
 from tests.servers.s3 import environment
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(150)]
@@ -46,21 +44,14 @@ def simulator(tmp_path):
 @pytest.fixture
 def platform(tmp_path, simulator, swift, postgres):
     """Starts an activator whose gateways have Code Engine's simulator, PostgreSQL and S3, and no disk that lasts."""
-    given = {
-        "TOKEN": TOKEN,
-        "SECRET": secrets.token_hex(32),
-        "DATABASE_URL": postgres.database(),
-        "LAUNCHER": "code_engine",
-        "CODE_ENGINE_PROJECT": PROJECT,
-        "CODE_ENGINE_KEY": KEY,
-        "CODE_ENGINE_JOB": JOB,
-        "CODE_ENGINE_URL": f"{simulator.url}/v2",
-        "CODE_ENGINE_IAM_URL": simulator.url,
-        "WORKER_ENVIRONMENT": json.dumps({**here(), "ray": "2", "pandas": "2"}),
-        "PLATFORM_LEASE": LEASE,
-        "HOLD": 5,
-        "AWAKE": 0.3,
-    }
+    given = simulator.of_gateway(
+        TOKEN=TOKEN,
+        SECRET=secrets.token_hex(32),
+        DATABASE_URL=postgres.database(),
+        PLATFORM_LEASE=LEASE,
+        HOLD=5,
+        AWAKE=0.3,
+    )
     bucket = swift.bucket()
     with contextlib.ExitStack() as stack:
 

@@ -1,6 +1,7 @@
 """The Code Engine simulator on loopback, in a thread; its instances are processes of this machine."""
 
 import contextlib
+import json
 import os
 import sys
 import threading
@@ -8,11 +9,13 @@ import time
 
 import uvicorn
 
+from flaregate.versions import here
 from infra.code_engine.simulator.app import create
 from infra.code_engine.simulator.asking import Simulator
 from infra.code_engine.simulator.instances import Processes
 from infra.code_engine.simulator.limits import Quota
 from infra.code_engine.simulator.project import Pace, Project
+from tests.conftest import gateway_on
 
 PROJECT, KEY, JOB = "11111111-2222-3333-4444-555555555555", "canary-api-key", "flaregate-worker"
 INHERITED = ("PATH", "HOME", "PYTHONPATH", "VIRTUAL_ENV", "SSL_CERT_FILE")
@@ -65,6 +68,20 @@ class CodeEngine:
         }
         return CodeEngineSettings(**given | changes)
 
+    def of_gateway(self, **changes):
+        """Settings of a gateway that launches here, each without its FLAREGATE_."""
+        given = {
+            "LAUNCHER": "code_engine",
+            "CODE_ENGINE_PROJECT": PROJECT,
+            "CODE_ENGINE_KEY": KEY,
+            "CODE_ENGINE_JOB": JOB,
+            "CODE_ENGINE_URL": f"{self.url}/v2",
+            "CODE_ENGINE_IAM_URL": self.url,
+            "WORKER_ENVIRONMENT": json.dumps({**here(), "ray": "2", "pandas": "2"}),
+            "PLATFORM_LEASE": "60",
+        }
+        return given | changes
+
     def close(self):
         self._server.should_exit = True
         self._thread.join()
@@ -78,3 +95,9 @@ def code_engine(folder, *, quota=None, pace=None, **options):
         yield simulator
     finally:
         simulator.close()
+
+
+def gateway_on_code_engine(home, simulator, **changes):
+    """A gateway process that launches on the simulator, on a home of its own: a context."""
+    given = simulator.of_gateway(**changes)
+    return gateway_on(home, **{f"FLAREGATE_{name}": value for name, value in given.items()})
