@@ -16,6 +16,9 @@ from flaregate import Client
 pytest_plugins = ["tests.servers.databases", "tests.servers.s3"]
 ROOT = Path(__file__).parents[1]
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background; what tests start would not hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def until(condition, seconds=30.0, every=0.05):
     """Wait for a condition; its last value is given, and a falsy one at the end fails the test."""

@@ -254,10 +254,15 @@ def examine(
     timeout: Annotated[float, typer.Option(min=10, max=86_400, help="Seconds for the whole.")] = 600,
     output: Format = Output.TEXT,
 ) -> None:
-    """Run a head and a worker on the gateway's platform, and say which of them reached what, and what to do."""
+    """Run a head and a worker on the gateway's platform, and say which of them reached what, and what to do.
+
+    Ctrl-C cancels it.
+    """
     with Client(warm=0) as client:
         name = doctor.check_platform(client, platform)
-        found = doctor.examine(client, name, timeout)
+        job = doctor.begin(client, timeout)
+        with _cancelling(job):
+            found = doctor.examine(job, name, live.Lines(err).show)
     if output is Output.TEXT:
         doctor.show(out, found)
     else:

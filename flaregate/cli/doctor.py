@@ -1,14 +1,14 @@
 """`flaregate doctor`: a job of next to nothing on the gateway's platform, and what came of it, step by step."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
 
 from flaregate import flows
 from flaregate.cli.exits import Exit, exit_of
-from flaregate.client import Client
+from flaregate.client import Client, Job
 from flaregate.errors import Refused
 from flaregate.preflight import Step, definition, remarks, steps
 from flaregate_wire.events import Event
@@ -42,15 +42,22 @@ class Found:
     """The last lines that its containers wrote."""
 
 
-def examine(client: Client, platform: str, timeout: float) -> Found:
-    """Run the job on a head and a worker; on a head alone where the platform is set to have no others."""
+def begin(client: Client, timeout: float) -> Job:
+    """Submit the job for a head and a worker; for a head alone where the platform is set to have no others."""
     try:
-        job = client.submit_definition(definition(1, timeout))
+        return client.submit_definition(definition(1, timeout))
     except Refused as refused:
         if all(fault.rule != "no_peer_tcp" for fault in refused.errors):
             raise
-        job = client.submit_definition(definition(0, timeout))
-    events: Sequence[Event] = list(job.events())
+        return client.submit_definition(definition(0, timeout))
+
+
+def examine(job: Job, platform: str, show: Callable[[Event], None]) -> Found:
+    """Follow the job to its end; every event is shown meanwhile."""
+    events: list[Event] = []
+    for event in job.events():
+        show(event)
+        events.append(event)
     view = job.wait()
     return Found(platform, view, steps(events, view), remarks(events), list(job.logs(tail=LOG_LINES)))
 

@@ -36,7 +36,8 @@ def lines(job: JobView, best: OutcomeEvent | None) -> Iterator[str]:
     yield f"used      {used} ({size}); cost {job.usage.cost}"
     if job.result is not None:
         fits = ", ".join(f"{node} {count}" for node, count in job.result.stats.fits.items())
-        yield f"counted   {job.result.stats.tasks} tasks on {len(job.result.stats.hosts)} nodes; fits: {fits}"
+        hosts = len(job.result.stats.hosts)
+        yield f"counted   {job.result.stats.tasks} tasks on {hosts} node{'' if hosts == 1 else 's'}; fits: {fits}"
     if job.expires is not None:
         yield f"kept      until {job.expires:%Y-%m-%d %H:%M:%S} UTC"
     yield from _end(job)

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from flaregate_wire.states import State
 from tests.servers.code_engine import code_engine, gateway_on_code_engine
 
 NAMES = [
@@ -29,10 +32,18 @@ runpy.run_module("worker_image", run_name="__main__")
 """
 
 
+COMMAND = [sys.executable, "-c", "from flaregate.cli import main; main()", "doctor"]
+
+
+def environment_of(gateway):
+    return {**os.environ, "FLAREGATE_URL": gateway.url, "FLAREGATE_TOKEN": gateway.token}
+
+
 def doctor(gateway, *options):
-    environment = {**os.environ, "FLAREGATE_URL": gateway.url, "FLAREGATE_TOKEN": gateway.token}
-    command = [sys.executable, "-c", "from flaregate.cli import main; main()", "doctor", *options]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170, check=False)
+    environment = environment_of(gateway)
+    return subprocess.run(
+        [*COMMAND, *options], env=environment, capture_output=True, text=True, timeout=170, check=False
+    )
 
 
 @pytest.mark.slow
@@ -44,6 +55,18 @@ def test_on_this_machine_every_step_happens(gateway):
     assert [step["name"] for step in told["steps"]] == NAMES
     assert all(0 <= step["seconds"] < 120 for step in told["steps"])
     assert all(step["advice"] is None for step in told["steps"])
+
+
+def test_it_tells_what_happens_meanwhile_and_ctrl_c_cancels_its_job(gateway, client):
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(COMMAND, env=environment_of(gateway), start_new_session=True, **told) as run:
+        first = run.stderr.readline()
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=60)
+    assert "queued" in first
+    (job,) = re.findall("cancelling (job-[a-z0-9]+)", errors)
+    assert run.returncode == 3, errors
+    assert client.job(job).view().state is State.CANCELLED
 
 
 def test_another_platform_than_the_gateways_is_refused_with_what_to_do(gateway):
