@@ -120,9 +120,11 @@ def test_a_candidate_that_raises_and_one_that_kills_its_process_stop_no_other(cl
     assert "about to go" in "".join(job.logs())
 
 
-def test_tasks_run_on_the_head_and_on_the_worker(client, iris):
-    job = search(client, iris, [f"nap {n}" for n in range(12)], workers=1, min_workers=1, cpus=1)
-    assert len(job.result().stats.hosts) == 2
+@pytest.mark.parametrize(("workers", "cpus"), [(1, 1), pytest.param(2, 0.5, marks=pytest.mark.slow)])
+def test_tasks_run_on_the_head_and_on_every_worker(client, iris, workers, cpus):
+    naps = [f"nap {n}" for n in range(12 * workers)]
+    job = search(client, iris, naps, workers=workers, min_workers=workers, cpus=cpus)
+    assert len(job.result().stats.hosts) == 1 + workers
 
 
 def test_when_all_fail_the_job_fails_with_the_first_traceback(client, iris):
