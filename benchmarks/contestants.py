@@ -1,5 +1,6 @@
 """Who does the work: each in a process of its own that stays, so that all are warm and none pays for another."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -28,7 +29,7 @@ class Ran:
     facts: dict[str, float] = field(default_factory=dict)
 
 
-class Contestant:
+class Contestant(ABC):
     """One way to do the work. Lives in its own process; `close` ends what it has opened."""
 
     def __init__(self) -> None:
@@ -41,9 +42,9 @@ class Contestant:
             seconds, (answer, job) = timed(self.work, work, **options)
         return Ran(seconds, meter.seconds, answer, {} if job is None else self.facts(job))
 
+    @abstractmethod
     def work(self, work: Workload, **options: Any) -> tuple[Answer, Any]:
         """What is timed: the numbers, and the job if there was one."""
-        raise NotImplementedError
 
     def facts(self, job: Any) -> dict[str, float]:
         """What the gateway and the engine say of a finished job."""

@@ -1,5 +1,6 @@
 """What a workload is: one piece of work in all the ways in which it can be done, each with the same numbers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
@@ -56,16 +57,16 @@ def same(one: Answer, other: Answer) -> None:
     np.testing.assert_allclose([one[key] for key in other], list(other.values()), rtol=1e-12)
 
 
-class Submitted:
+class Submitted(ABC):
     """A workload that is a pipeline with axes and folds."""
 
+    @abstractmethod
     def job(self) -> tuple[fg.Pipeline, dict[str, Any]]:
         """What is submitted: the pipeline, and the options beside it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def numbers(self, outcomes: Iterable[Any]) -> Answer:
         """The mean scores of outcomes, by candidate as every other way names it."""
-        raise NotImplementedError
 
     def flaregate(self, client: fg.Client, **options: Any) -> tuple[Any, Answer]:
         pipe, given = self.job()
