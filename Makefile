@@ -40,8 +40,12 @@ demo: install  ## A search over scikit-learn's digits, the whole way
 test: install  ## Under 10 minutes on 2 cores; real Ray end to end
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not (chaos or exhaustive or foreign or platforms or services or slow or soak)"
 
+# One after the other: they look at the clock
+ALONE := chaos or platforms or slow
+
 test-all: install postgresql containers  ## What `make test` leaves out: processes killed on purpose, real S3 and PostgreSQL servers and containers, hundreds of random pipelines, scikit-learn's own tests
-	$(BIN)/python -m pytest -m "chaos or exhaustive or foreign or platforms or services or slow"
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder -m "(exhaustive or foreign or services) and not ($(ALONE))"
+	$(BIN)/python -m pytest -m "$(ALONE)"
 
 soak: test test-all bench  ## Everything, with the benchmarks and all of scikit-learn's own tests
 	$(BIN)/python -m pytest -m soak

@@ -27,7 +27,7 @@ def _patient(seconds):
     return Patient(max_iter=2000, tol=0.1, random_state=0)
 
 
-def search(client, seconds=0.4, **options):
+def search(client, seconds=0.7, **options):
     pipe = fg.Pipeline("digits")
     pipe.node("logistic", _patient(seconds), after=pipe.node("pca", PCA(random_state=0)))
     more = {"cv": 5, "workers": 2, "min_workers": 2, **SIZE, **options}

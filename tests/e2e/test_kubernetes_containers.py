@@ -52,7 +52,7 @@ def _nothing_is_left(cluster, host):
 
 
 def test_a_search_on_a_head_and_two_workers_has_scikit_learns_numbers(client):
-    job = search(client, seconds=0.2)
+    job = search(client)
     result = job.result(timeout=200)
     assert len(result.stats.hosts) == 3
     assert_as_local(result)

@@ -275,19 +275,24 @@ class Machine(RuleBasedStateMachine):
         """Runs, writes an artifact, commits it, ends."""
         change = self.index.change
         await change(job, lambda j, a: moves.begin(j, a, self.clock()))
-        current = await self.index.current(job)
-        if current is None or current[0].state.terminal or current[1].verdict is not None:
-            return
+        self.count += 1
+        boot = f"boot {self.count}"
         try:
-            await change(job, lambda j, a: moves.boot(j, a, 0, "boot", self.clock()))
+            await change(job, lambda j, a: moves.boot(j, a, 0, boot, self.clock()))
         except moves.AttemptOver:
-            return  # another has run it to its end meanwhile
-        start = intake.prefix(*(await self.index.current(job)))
+            return
+        current = await self.index.current(job)
+        if current is None:
+            return
+        if current[1].boots.get(0) != boot:  # another head has the order; it is told lost, and may go on writing
+            await change(job, lambda j, a: moves.leave(j, a, self.clock(), lease=60))
+            return
+        start = intake.prefix(*current)
         if stray:
             await self.store.put(start + "stray", pieces(b"never committed"))
         await self.store.put(start + "made", pieces(data))
         item = CommittedArtifact(name="made", key=start + "made", media_type="a/b", size=len(data), sha256=sha(data))
-        manifest = Manifest(boot="boot", succeeded=True, result=Result(outcomes=0, failed=0), artifacts=(item,))
+        manifest = Manifest(boot=boot, succeeded=True, result=Result(outcomes=0, failed=0), artifacts=(item,))
         try:
             await change(job, lambda j, a: moves.commit(j, a, manifest, self.clock()))
         except moves.AttemptOver:
