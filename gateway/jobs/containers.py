@@ -18,7 +18,9 @@ from flaregate_wire.attempts import (
     TrustScope,
 )
 from flaregate_wire.definitions import JobDefinition
+from flaregate_wire.jobs import Cluster
 from flaregate_wire.references import RemoteRead
+from flaregate_wire.states import Reason
 from gateway.jobs import intake, moves
 from gateway.jobs.errors import AttemptOver, BootConflict, InvalidRequest, SequenceGap
 from gateway.jobs.feed import Feed
@@ -66,6 +68,8 @@ class Containers:
         """How the files of a job's references are read; set by the service."""
         self.node_tls = False
         """Whether the nodes of a cluster speak TLS with each other; set by who knows their network."""
+        self.larger: Callable[[Cluster], str] = lambda _: ""
+        """What a container that ran out of memory could have; set by who knows the platform's sizes."""
 
     async def order(self, attempt: str, index: int, boot: str) -> Order:
         """The order of a container; its first boot has it and may ask again."""
@@ -189,6 +193,9 @@ class Containers:
         for item in manifest.artifacts:
             intake.check_own(item, start)
             await check_artifact(self._store, item)
+        if manifest.reason is Reason.OOM_KILLED:
+            told = f"{manifest.message or 'it ran out of memory'}{self.larger(record.cluster)}"
+            manifest = manifest.model_copy(update={"message": told})
         await self._repository.change(
             record.id, lambda job, last: moves.commit(job, _boot(last, who), manifest, self._now())
         )

@@ -8,9 +8,9 @@ from flaregate_wire.states import Reason, State
 from gateway.jobs import prices, replacing
 from gateway.jobs.moves import used
 from gateway.jobs.records import AttemptRecord, JobRecord, Verdict
+from gateway.jobs.sizing import GB, larger
 from gateway.launchers.base import InstanceSighting, Phase, Price, Sighting, Trouble
 
-GB = 10**9
 FORCE_AGAIN = 5.0
 """Seconds after which a forced stop that had no effect is repeated."""
 UNREAD = "references_unread"
@@ -235,16 +235,10 @@ def _starved(trouble: Trouble, story: str, now: datetime) -> Verdict:
 
 
 def _had(job: JobRecord, rules: Rules) -> str:
-    """What the head had, and what it could have had: the platform's next size, or twice as much, if there is that."""
+    """What the head had, and what it could have had."""
     cluster = job.cluster
     had = f"it had {cluster.memory / GB:g} GB with {cluster.cpus:g} vCPU"
-    if not rules.sizes:
-        twice = min(2 * cluster.memory, rules.max_memory // cluster.instances)
-        return f"{had}; resources.memory can be {twice / GB:g} GB" if twice > cluster.memory else had
-    larger = [size for size in rules.sizes if size[0] >= cluster.cpus and size[1] > cluster.memory]
-    cpus, memory = min(larger, key=lambda size: (size[1], size[0]), default=(0.0, 0))
-    more = f"; the next size has {memory / GB:g} GB with {cpus:g} vCPU" if larger else ""
-    return had + more
+    return had + larger(cluster, rules.sizes, rules.max_memory)
 
 
 def _end(attempt: AttemptRecord, verdict: Verdict, sighting: Sighting | None, now: datetime, rules: Rules) -> Action:

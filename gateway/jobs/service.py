@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from flaregate_wire.blobs import Transfer
@@ -32,6 +33,7 @@ from gateway.jobs.references import References
 from gateway.jobs.repository import Change, SqlRepository, Written
 from gateway.jobs.results import Results, Table
 from gateway.jobs.retention import Retention
+from gateway.jobs.sizing import larger
 from gateway.jobs.spilled import Spilled
 from gateway.jobs.staging import Staging
 from gateway.jobs.views import job_view
@@ -84,7 +86,9 @@ class Service:
         self.large = LargeObjects(self.containers, repository.staged, store, clock)
         self.references = References(repository, self.change, stir, clock)
         self.containers.reads = self.references.reads
-        self.containers.node_tls = not launcher.capabilities.private_network
+        can = launcher.capabilities
+        self.containers.node_tls = not can.private_network
+        self.containers.larger = partial(larger, sizes=can.sizes, max_memory=can.max_memory)
         self._cached = CachedTasks(repository.cache, store, clock)
 
     @property

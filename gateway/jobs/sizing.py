@@ -1,6 +1,7 @@
 """Chooses what to launch for a job, and says why. A pure function of the plan, the request and the platform."""
 
 import math
+from collections.abc import Sequence
 
 from flaregate_wire.definitions import Resources
 from flaregate_wire.jobs import Cluster
@@ -37,6 +38,22 @@ def choose(resources: Resources, counts: Counts, capabilities: Capabilities) -> 
     if faults:
         raise InvalidDefinition("; ".join(fault.message for fault in faults), tuple(faults))
     return cluster
+
+
+def larger(cluster: Cluster, sizes: Sequence[tuple[float, int]], max_memory: int) -> str:
+    """What a container that ran out of memory could have, as a last clause; empty where the platform has no more.
+
+    Args:
+        cluster: What it had.
+        sizes: Those of the platform, as in its capabilities. Where it has none: twice the memory, if there is that.
+        max_memory: Bytes that all containers of a run may have together.
+    """
+    if not sizes:
+        twice = min(2 * cluster.memory, max_memory // cluster.instances)
+        return f"; resources.memory can be {twice / GB:g} GB" if twice > cluster.memory else ""
+    fitting = [size for size in sizes if size[0] >= cluster.cpus and size[1] > cluster.memory]
+    cpus, memory = min(fitting, key=lambda size: (size[1], size[0]), default=(0.0, 0))
+    return f"; the next size has {memory / GB:g} GB with {cpus:g} vCPU" if fitting else ""
 
 
 def _size(cpus: float, memory: int, capabilities: Capabilities) -> tuple[float, int]:

@@ -46,6 +46,18 @@ async def test_events_are_taken_once_and_in_order(gateway):
     assert [event["candidate"] for event in await gateway.events(job) if event["type"] == "outcome"] == [0, 1, 2]
 
 
+async def test_a_head_that_tells_of_its_want_of_memory_is_told_the_next_size(deploy):
+    sizes = ((1, 2 * 10**9), (2, 4 * 10**9), (2, 8 * 10**9))
+    gateway = deploy(InstantLauncher(platform=replace(InstantLauncher.platform, sizes=sizes)))
+    job = await gateway.submit(resources={"workers": 0, "cpus": 2, "memory": 4 * 10**9})
+    head = await gateway.head(job)
+    told = "the driver was killed for want of memory by signal 9 (its container has 4.00 GB)"
+    await head.commit(succeeded=False, reason="oom_killed", message=told)
+    view = await gateway.ended(job)
+    assert view["reason"] == "oom_killed"
+    assert view["message"] == f"{told}; the next size has 8 GB with 2 vCPU"
+
+
 async def test_nodes_have_a_secret_where_others_may_listen_between_them(deploy):
     public = replace(InstantLauncher.platform, private_network=False)
     gateway = deploy(InstantLauncher(platform=public))
