@@ -45,7 +45,7 @@ AttemptPhase = Literal[  # "released": the head's word that the container `index
     "first_task",
     "last_task",
     "released",
-    "lost",  # a worker ended before it was released; `detail` says how
+    "lost",  # a worker ended before it was released, or will not start; `detail` says how or why
     "committed",
     "gone",
 ]

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from flaregate_wire.states import Reason, State
-from gateway.jobs import prices, replacing
+from gateway.jobs import prices, replacing, starting
 from gateway.jobs.moves import used
 from gateway.jobs.records import AttemptRecord, JobRecord, Verdict
 from gateway.jobs.sizing import GB, larger
@@ -133,15 +133,18 @@ def decide(
     verdict = ending or _lost(job, attempt, sighting, now, rules)
     if verdict is not None:
         return Rule(verdict)
-    return Launch() if attempt.launched is None else _replaced(job, attempt, sighting)
+    return Launch() if attempt.launched is None else _replaced(job, attempt, sighting, now)
 
 
-def _replaced(job: JobRecord, attempt: AttemptRecord, sighting: Sighting | None) -> Action:
-    """A lost worker ends nothing: the head goes on, and another worker joins it."""
-    lost = () if sighting is None else replacing.lost_workers(job, attempt, sighting)
-    if lost:
-        return Lose(lost, replacing.replacements(job, attempt, len(lost)))
-    return Launch() if sighting is not None and replacing.unlaunched(attempt, sighting) else Wait()
+def _replaced(job: JobRecord, attempt: AttemptRecord, sighting: Sighting | None, now: datetime) -> Action:
+    """A lost worker ends nothing: the head goes on, and another worker joins it, unless that one could not start."""
+    if sighting is None:
+        return Wait()
+    missing = tuple(one for one in starting.never(job, attempt, sighting, now) if one.index not in attempt.released)
+    ended = tuple(one for one in replacing.lost_workers(job, attempt, sighting) if one not in missing)
+    if ended or missing:
+        return Lose((*ended, *missing), replacing.replacements(job, attempt, len(ended)))
+    return Launch() if replacing.unlaunched(attempt, sighting) else Wait()
 
 
 def _next(job: JobRecord, now: datetime, rules: Rules, *, let_in: bool) -> Action:
@@ -215,10 +218,10 @@ def _sighted(job: JobRecord, attempt: AttemptRecord, sighting: Sighting, now: da
             return None
         return Verdict(State.FAILED, now, Reason.HEAD_LOST, "the head is gone, and had not committed")
     story = f" ({head.story})" if head.story else ""
-    if head.trouble is Trouble.IMAGE_PULL:
-        return Verdict(State.FAILED, now, Reason.IMAGE_PULL_FAILED, f"the image cannot be pulled{story}")
-    if head.phase is not Phase.ENDED:
-        return None
+    missing = starting.never(job, attempt, sighting, now)
+    not_begun = starting.head_verdict(head, now) if head in missing or head.phase is Phase.ENDED else None
+    if not_begun is not None or head.phase is not Phase.ENDED:
+        return not_begun or starting.too_few(job, attempt, missing, now)
     if head.trouble is not None:
         return _starved(head.trouble, f"{story}: {_had(job, rules)}", now)
     code = "" if head.exit_code is None else f" with exit code {head.exit_code}"

@@ -14,7 +14,7 @@ from typing import Protocol
 from flaregate_wire.jobs import Place
 from flaregate_wire.states import Reason, State
 from gateway.jobs import decisions as d
-from gateway.jobs import moves, replacing
+from gateway.jobs import moves, replacing, starting
 from gateway.jobs.attended import attended
 from gateway.jobs.errors import DatabaseAway
 from gateway.jobs.figures import Figures
@@ -27,6 +27,7 @@ from gateway.launchers.base import (
     Barred,
     CannotSee,
     Handle,
+    ImageRefused,
     InstanceSighting,
     Launcher,
     LaunchFailed,
@@ -195,7 +196,7 @@ class Reconciler:
         """Look at all attempts of which something may be left, and have those jobs looked at that need it."""
         jobs = [pair for pair in await self._repository.held() if pair[0].id in self._holding]
         handles = {
-            self._launcher.handle(attempt.id): record
+            self._launcher.handle(attempt.id): (record, attempt)
             for record, attempt in jobs
             if attempt is not None and attempt.gone is None
         }
@@ -254,7 +255,7 @@ class Reconciler:
         let_in = self._let_in(record.id)
         return not isinstance(d.decide(record, attempt, sighting, self._now(), self._rules, let_in=let_in), d.Wait)
 
-    async def _observe(self, handles: dict[Handle, JobRecord]) -> None:
+    async def _observe(self, handles: dict[Handle, tuple[JobRecord, AttemptRecord]]) -> None:
         asked, now, message = next(self._count), self._now(), None
         try:
             seen = await self._launcher.observe(tuple(handles))
@@ -265,10 +266,18 @@ class Reconciler:
             seen = {}
             self.figures.platform_unseen += 1
         self._seen = {handle.attempt: Seen(sighting, asked) for handle, sighting in seen.items()}
-        for record in handles.values():
-            if moves.condition(record, UNSEEN, now, message) is not None:
-                with contextlib.suppress(Overtaken):
-                    await self._change(record.id, lambda job, _: moves.condition(job, UNSEEN, now, message))
+        for handle, (record, attempt) in handles.items():
+            told = {UNSEEN: message}
+            if handle in seen:
+                told[starting.NOT_STARTING] = starting.tried_again(attempt, seen[handle])
+            for name, text in told.items():
+                await self._tell(record, name, text, now)
+
+    async def _tell(self, record: JobRecord, name: str, message: str | None, now: datetime) -> None:
+        """Something is the case beside the job's state, or no longer (None), and not yet written down."""
+        if moves.condition(record, name, now, message) is not None:
+            with contextlib.suppress(Overtaken):
+                await self._change(record.id, lambda job, _: moves.condition(job, name, now, message))
 
     async def _change(self, job: str, how: Change) -> Written | None:
         """A change by who holds the job. Raises Overtaken, and drops the job, where that is another gateway by now."""
@@ -402,7 +411,7 @@ class Reconciler:
             async with asyncio.timeout(self._rules.launch_timeout):
                 await self._launcher.launch(order)
         except LaunchRefused as error:
-            return await self._refused(record.id, attempt, str(error))
+            return await self._refused(record.id, attempt, error)
         except Barred as error:
             self._entered(error)
             self._not_before[attempt.id] = self._now() + RELAUNCH
@@ -420,11 +429,12 @@ class Reconciler:
         await self._change(record.id, _last(lambda job, last: moves.launched(job, last, self._now())))
         return False
 
-    async def _refused(self, job: str, attempt: AttemptRecord, message: str) -> bool:
+    async def _refused(self, job: str, attempt: AttemptRecord, error: LaunchRefused) -> bool:
         """The platform will never take the order: the attempt fails, or goes on without another worker."""
-        now = self._now()
+        now, message = self._now(), str(error)
         if attempt.launched is None:
-            return await self._rule(job, Verdict(State.FAILED, now, Reason.PLATFORM_ERROR, message))
+            reason = Reason.IMAGE_PULL_FAILED if isinstance(error, ImageRefused) else Reason.PLATFORM_ERROR
+            return await self._rule(job, Verdict(State.FAILED, now, reason, message))
         never = (InstanceSighting(index, Phase.ENDED, story=message) for index in replacing.unstarted(attempt))
         return await self._lose(job, tuple(never), ())
 

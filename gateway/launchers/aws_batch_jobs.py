@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.launchers.base import InstanceSighting, Phase, Trouble
+from gateway.launchers.images import pull_trouble
 
 _PHASES = {"RUNNING": Phase.RUNNING, "SUCCEEDED": Phase.ENDED, "FAILED": Phase.ENDED}
 _REPLACEMENT = re.compile(r"(.*)-r(\d+)")
 _TROUBLES = {
     "outofmemory": Trouble.OUT_OF_MEMORY,
-    "cannotpullcontainer": Trouble.IMAGE_PULL,
+    "cannotpull": Trouble.IMAGE_RETRIED,
     "no space left on device": Trouble.OUT_OF_DISK,
 }
 _KILLED, _SIGNALLED = 137, 128
@@ -55,7 +56,8 @@ def instances(
 def _sighting(index: int, shown: Mapping[str, Any], job: Mapping[str, Any]) -> InstanceSighting:
     phase = _PHASES.get(str(shown["status"]), Phase.PENDING)
     if phase is Phase.PENDING:
-        return InstanceSighting(index, phase, story=str(shown.get("statusReason") or ""))
+        told = str(shown.get("statusReason") or "")
+        return InstanceSighting(index, phase, trouble=_waits(told), story=told)
     started = _time(shown.get("startedAt")) or _time(job.get("startedAt"))
     if phase is Phase.RUNNING:
         return InstanceSighting(index, phase, started)
@@ -73,7 +75,13 @@ def _signed(code: int | None) -> int | None:
 
 def _trouble(story: str) -> Trouble | None:
     low = story.lower()
-    return next((trouble for words, trouble in _TROUBLES.items() if words in low), None)
+    found = next((trouble for words, trouble in _TROUBLES.items() if words in low), None)
+    return pull_trouble(story) if found is Trouble.IMAGE_RETRIED else found
+
+
+def _waits(story: str) -> Trouble | None:
+    """What Batch says of a job that its queue can never place."""
+    return Trouble.MISCONFIGURED if story.startswith("MISCONFIGURATION") else None
 
 
 def _time(milliseconds: int | None) -> datetime | None:

@@ -17,6 +17,10 @@ class LaunchRefused(Exception):
     """The platform will never take this order (bad size, no permission): asking again is useless."""
 
 
+class ImageRefused(LaunchRefused):
+    """The platform has no such image, or may not have it."""
+
+
 class LaunchFailed(Exception):
     """The platform did not take the order this time; the same order may be launched again."""
 
@@ -43,6 +47,11 @@ class Trouble(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     OUT_OF_DISK = "out_of_disk"
     IMAGE_PULL = "image_pull"
+    """There is no such image, or it is not for us: no other try mends that."""
+    IMAGE_RETRIED = "image_retried"
+    """The image could not be pulled so far; while it is pending, the platform tries again."""
+    MISCONFIGURED = "misconfigured"
+    """The platform cannot make the container as it is configured; while it is pending, it tries again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.launchers.base import InstanceSighting, Phase, Trouble
+from gateway.launchers.images import pull_trouble
 
 log = logging.getLogger(__name__)
 _PHASES = {"pending": Phase.PENDING, "running": Phase.RUNNING, "succeeded": Phase.ENDED, "failed": Phase.ENDED}
 _TROUBLES = (
     ("OOMKilled", Trouble.OUT_OF_MEMORY),
     ("ExceededEphemeralStorage", Trouble.OUT_OF_DISK),
-    ("ImagePull", Trouble.IMAGE_PULL),
-    ("ErrImage", Trouble.IMAGE_PULL),
+    ("InvalidImageName", Trouble.IMAGE_PULL),
+    ("ErrImageNeverPull", Trouble.IMAGE_PULL),
+    ("ImagePull", Trouble.IMAGE_RETRIED),
+    ("ErrImage", Trouble.IMAGE_RETRIED),
+    ("CreateContainer", Trouble.MISCONFIGURED),
 )
+_BEFORE_IT_STARTS = frozenset({Trouble.IMAGE_PULL, Trouble.IMAGE_RETRIED, Trouble.MISCONFIGURED})
 _EXIT_CODE = re.compile(r"ContainerExitedCode(\d+)")
 
 
@@ -76,10 +81,11 @@ def _instance(detail: Mapping[str, Any], index: int) -> InstanceSighting:
         log.warning("Code Engine says %r of an instance, which is no word that this gateway knows", word)
         return InstanceSighting(index, Phase.RUNNING, _time(detail.get("started_at")), story=f"unknown state {word!r}")
     trouble = next((trouble for begin, trouble in _TROUBLES if begin in story), None)
+    trouble = pull_trouble(story) if trouble is Trouble.IMAGE_RETRIED else trouble
     sighting = InstanceSighting(index, phase, _time(detail.get("started_at")), story=story)
     if phase is Phase.ENDED:
         return replace(sighting, ended=_time(detail.get("finished_at")), exit_code=_code(word, story), trouble=trouble)
-    return replace(sighting, trouble=trouble) if trouble is Trouble.IMAGE_PULL else sighting
+    return replace(sighting, trouble=trouble) if trouble in _BEFORE_IT_STARTS else sighting
 
 
 def _code(word: str, story: str) -> int | None:

@@ -23,6 +23,7 @@ from gateway.launchers.base import (
     CannotSee,
     Capabilities,
     Handle,
+    ImageRefused,
     InstanceSighting,
     LaunchFailed,
     LaunchOrder,
@@ -142,6 +143,8 @@ class ContainerLauncher:
             for index in order.indices:
                 if index not in known:
                     self._start(order, handle, index)
+        except ImageNotFound as exc:
+            raise ImageRefused(f"there is no image {self._settings.image!r} any more: {_story(exc)}") from exc
         except (DockerException, RequestException) as exc:
             raise LaunchFailed(f"the container engine did not start a container: {_story(exc)}") from exc
 

@@ -8,6 +8,7 @@ from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Pod
 
 from gateway.launchers.base import InstanceSighting, Phase, Trouble
+from gateway.launchers.images import pull_trouble
 
 GATEWAY, ATTEMPT, INDEX = "flaregate.io/gateway", "flaregate.io/attempt", "flaregate.io/index"
 _PULL = frozenset(
@@ -21,6 +22,7 @@ _PULL = frozenset(
         "SignatureValidationFailed",
     }
 )
+_MAKE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _OVER_LIMIT = re.compile(r"exceed\w* (the|its) .*limit")
 """How it is told of a pod that was evicted for what itself wrote, and not because its node had little room."""
 _SIGNALLED = 128
@@ -65,9 +67,17 @@ def _sighting(pod: Pod, index: int) -> InstanceSighting:
     if state is not None and state.running is not None:
         return InstanceSighting(index, Phase.RUNNING, _time(state.running.startedAt), story=taken_away(pod))
     waiting = state.waiting if state else None
-    trouble = Trouble.IMAGE_PULL if waiting and waiting.reason in _PULL else None
     story = _story(waiting.reason, waiting.message) if waiting else _condition(pod, "PodScheduled", "False")
-    return InstanceSighting(index, Phase.PENDING, trouble=trouble, story=story)
+    return InstanceSighting(
+        index, Phase.PENDING, trouble=_waits(waiting.reason if waiting else None, story), story=story
+    )
+
+
+def _waits(reason: str | None, story: str) -> Trouble | None:
+    """What is in the way of a container that has not begun."""
+    if reason in _PULL:
+        return pull_trouble(story)
+    return Trouble.MISCONFIGURED if reason in _MAKE else None
 
 
 def _ended(pod: Pod, index: int, ended: Any) -> InstanceSighting:

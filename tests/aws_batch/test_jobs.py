@@ -45,7 +45,8 @@ def test_nodes_that_batch_shows_are_told_one_by_one():
     ("reason", "trouble"),
     [
         ("OutOfMemoryError: Container killed due to memory usage", Trouble.OUT_OF_MEMORY),
-        ("CannotPullContainerError: pull image manifest has been retried", Trouble.IMAGE_PULL),
+        ("CannotPullContainerError: pull image manifest has been retried 5 times", Trouble.IMAGE_RETRIED),
+        ("CannotPullContainerError: pull access denied, repository does not exist", Trouble.IMAGE_PULL),
         ("CannotCreateContainerError: write /x: no space left on device", Trouble.OUT_OF_DISK),
         ("Host EC2 (instance i-0123) terminated.", None),
     ],
@@ -56,6 +57,21 @@ def test_reasons_become_troubles(reason, trouble):
     )
     assert (head.trouble, head.exit_code) == (trouble, -9)
     assert reason in head.story
+
+
+@pytest.mark.parametrize(
+    ("reason", "trouble"),
+    [
+        ("MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - no instance is as large", Trouble.MISCONFIGURED),
+        ("CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - none just now", None),
+        (None, None),
+    ],
+)
+def test_what_its_queue_can_never_place_is_told(reason, trouble):
+    waiting = JOB | {"status": "RUNNABLE", "statusReason": reason}
+    assert {(one.phase, one.trouble, one.story) for one in instances(waiting, None, {})} == {
+        (Phase.PENDING, trouble, reason or "")
+    }
 
 
 def test_a_job_that_failed_has_no_node_that_runs():

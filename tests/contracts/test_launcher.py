@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.launchers.base import ImageRefused
 from gateway.launchers.conformance import HEAD_ENDS, SLEEPS, LauncherConformance, gone, order, running
 from tests.contracts.launchers import (
     AwsBatchPlatform,
@@ -53,6 +54,14 @@ class TestContainer(LauncherConformance):
         with warnings.catch_warnings(action="ignore", category=ResourceWarning):
             gc.collect()  # docker-py leaves the socket open when it cannot connect
         podman.remove(f"io.flaregate.gateway={gateway}")
+
+    async def test_an_image_that_was_removed_is_told_as_such(self, platform, podman):
+        tag = f"localhost/{platform.gateway}:1"
+        podman.run("tag", platform.image, tag)
+        launcher = replace(platform, image=tag).launcher(SLEEPS)
+        podman.run("untag", tag, tag)
+        with pytest.raises(ImageRefused, match=tag):
+            await launcher.launch(order(platform))
 
 
 class TestCodeEngine(LauncherConformance):

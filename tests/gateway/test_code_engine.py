@@ -262,10 +262,21 @@ def test_what_is_left_of_an_answer_is_read(run, expected):
     assert [(one.index, one.phase) for one in instances(run, None)] == expected
 
 
-def test_an_image_that_cannot_be_pulled_is_told_while_it_is_tried():
-    detail = {"status": "pending", "last_failure_reason": "ImagePullBackOff"}
+@pytest.mark.parametrize(
+    ("story", "trouble"),
+    [
+        ("ImagePullBackOff", Trouble.IMAGE_RETRIED),
+        ("ErrImagePull", Trouble.IMAGE_RETRIED),
+        ("ErrImagePull: worker:1: not found", Trouble.IMAGE_PULL),
+        ("InvalidImageName", Trouble.IMAGE_PULL),
+        ("CreateContainerConfigError", Trouble.MISCONFIGURED),
+        ("OOMKilled", None),
+    ],
+)
+def test_what_does_not_start_is_told_while_it_is_tried(story, trouble):
+    detail = {"status": "pending", "last_failure_reason": story}
     (seen,) = instances({"status_details": {"indices_details": {"0": detail}}}, None)
-    assert (seen.phase, seen.trouble) == (Phase.PENDING, Trouble.IMAGE_PULL)
+    assert (seen.phase, seen.trouble, seen.story) == (Phase.PENDING, trouble, story)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +285,7 @@ def test_an_image_that_cannot_be_pulled_is_told_while_it_is_tried():
         ("OOMKilled", None, Trouble.OUT_OF_MEMORY),
         ("ExceededEphemeralStorage", None, Trouble.OUT_OF_DISK),
         ("ContainerExitedCode7", 7, None),
-        ("ImagePullBackOff", None, Trouble.IMAGE_PULL),
+        ("ImagePullBackOff", None, Trouble.IMAGE_RETRIED),
         ("SomethingElse", None, None),
     ],
 )

@@ -18,6 +18,7 @@ from gateway.jobs import decisions as d
 from gateway.jobs import intake, moves
 from gateway.jobs.errors import Refusal
 from gateway.jobs.records import AttemptRecord, Instance, JobRecord, Verdict
+from gateway.jobs.starting import NOT_STARTING, tried_again
 from gateway.launchers.base import InstanceSighting, Phase, Sighting, Trouble
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -29,10 +30,10 @@ def after(seconds):
     return NOW + timedelta(seconds=seconds)
 
 
-def job(state=State.RUNNING, **more):
+def job(state=State.RUNNING, *, cluster=CLUSTER, **more):
     given = {"attempts": 1, "started": NOW, "timeout": 3600, "retries": 0} | more
     labels = given.pop("labels", {})
-    return JobRecord("job-1", "default", "digits", Action.SEARCH, "default", labels, state, NOW, NOW, CLUSTER, **given)
+    return JobRecord("job-1", "default", "digits", Action.SEARCH, "default", labels, state, NOW, NOW, cluster, **given)
 
 
 def waiting(references, **more):
@@ -55,6 +56,17 @@ def workers(*phases):
 
 def troubled(phase, trouble):
     return Sighting((InstanceSighting(0, phase, trouble=trouble, story="the platform's words"),))
+
+
+def waits(worker, trouble, head=Phase.RUNNING):
+    """A worker that the platform has not started."""
+    waiting = InstanceSighting(worker, Phase.PENDING, trouble=trouble, story="the platform's words")
+    return Sighting((InstanceSighting(0, head), waiting))
+
+
+def tried(seconds):
+    """The condition of a job whose container the platform has tried to start for so long, at second 100."""
+    return (Condition(name=NOT_STARTING, since=after(100 - seconds), message="worker 1: ErrImagePull"),)
 
 
 BARRED = (Condition(name=d.BARRED, since=NOW, message="no key"),)
@@ -247,6 +259,94 @@ def test_a_head_that_was_killed_is_told_what_it_had():
         "the head's process ended with exit code -9 before it had committed; "
         "want of memory ends a container so: it had 1.07374 GB with 2 vCPU"
     )
+
+
+IMAGE, AGAIN, WRONG = Trouble.IMAGE_PULL, Trouble.IMAGE_RETRIED, Trouble.MISCONFIGURED
+NEEDED = Cluster(topology="cluster", workers=1, min_workers=1, cpus=2, memory=1024**3, why="test")
+ONE_OF_TWO = Cluster(topology="cluster", workers=2, min_workers=1, cpus=2, memory=1024**3, why="test")
+
+
+@pytest.mark.parametrize(
+    ("record", "last", "sighting", "expected"),
+    [
+        # nobody waits for the worker: the job goes on without it, and it is not replaced
+        (job(), attempt(), waits(1, IMAGE), loses(1)),
+        (job(), attempt(), waits(1, AGAIN), is_(d.Wait())),
+        (job(conditions=tried(19)), attempt(), waits(1, AGAIN), is_(d.Wait())),
+        (job(conditions=tried(20)), attempt(), waits(1, AGAIN), loses(1)),
+        (job(conditions=tried(19)), attempt(), waits(1, WRONG), is_(d.Wait())),
+        (job(conditions=tried(20)), attempt(), waits(1, WRONG), loses(1)),
+        (job(conditions=tried(99)), attempt(), RUNNING, is_(d.Wait())),
+        (job(conditions=tried(99)), attempt(lost=(1,)), waits(1, AGAIN), is_(d.Wait())),
+        (job(conditions=tried(99)), attempt(), waits(1, None), is_(d.Wait())),
+        # min_workers cannot be had without it
+        (job(cluster=NEEDED), attempt(), waits(1, IMAGE), ruled(Reason.IMAGE_PULL_FAILED)),
+        (job(State.LAUNCHING, cluster=NEEDED), attempt(boots={}), waits(1, IMAGE), ruled(Reason.IMAGE_PULL_FAILED)),
+        (job(cluster=NEEDED, conditions=tried(19)), attempt(), waits(1, AGAIN), is_(d.Wait())),
+        (job(cluster=NEEDED, conditions=tried(20)), attempt(), waits(1, AGAIN), ruled(Reason.IMAGE_PULL_FAILED)),
+        (job(cluster=NEEDED, conditions=tried(20)), attempt(), waits(1, WRONG), ruled(Reason.PLATFORM_ERROR)),
+        # another one can come, or has come
+        (job(cluster=ONE_OF_TWO), attempt(), waits(1, IMAGE), loses(1)),
+        (job(cluster=ONE_OF_TWO), attempt(lost=(1,)), waits(2, IMAGE), ruled(Reason.IMAGE_PULL_FAILED)),
+        (job(cluster=ONE_OF_TWO), attempt(lost=(1,), instances={1: Instance(NOW)}), waits(2, IMAGE), loses(2)),
+        (
+            job(cluster=NEEDED),
+            attempt(lost=(1,), replacements=(2,), instances={1: Instance(NOW, NOW)}),
+            waits(2, IMAGE),
+            loses(2),
+        ),
+        # a head
+        (job(State.LAUNCHING), attempt(boots={}), troubled(Phase.PENDING, IMAGE), ruled(Reason.IMAGE_PULL_FAILED)),
+        (job(State.LAUNCHING, conditions=tried(19)), attempt(boots={}), troubled(Phase.PENDING, AGAIN), is_(d.Wait())),
+        (
+            job(State.LAUNCHING, conditions=tried(20)),
+            attempt(boots={}),
+            troubled(Phase.PENDING, AGAIN),
+            ruled(Reason.IMAGE_PULL_FAILED),
+        ),
+        (
+            job(State.LAUNCHING, conditions=tried(20)),
+            attempt(boots={}),
+            troubled(Phase.PENDING, WRONG),
+            ruled(Reason.PLATFORM_ERROR),
+        ),
+        (job(State.LAUNCHING), attempt(boots={}), troubled(Phase.ENDED, AGAIN), ruled(Reason.IMAGE_PULL_FAILED)),
+    ],
+)
+def test_what_does_not_start_is_not_waited_for_where_time_does_not_mend_it(record, last, sighting, expected):
+    action = d.decide(record, last, sighting, after(100), RULES)
+    assert expected(action), action
+
+
+def test_a_worker_that_could_not_pull_and_has_ended_is_replaced_unless_there_is_no_such_image():
+    ended = InstanceSighting(1, Phase.ENDED, trouble=AGAIN)
+    for trouble, by in ((AGAIN, (2,)), (IMAGE, ())):
+        sighting = Sighting((InstanceSighting(0, Phase.RUNNING), replace(ended, trouble=trouble)))
+        action = d.decide(job(), attempt(), sighting, after(1), RULES)
+        assert ([one.index for one in action.lost], action.by) == ([1], by)
+
+
+def test_a_job_whose_workers_do_not_start_is_told_which_and_why():
+    action = d.decide(job(cluster=NEEDED), attempt(), waits(1, IMAGE), after(1), RULES)
+    assert action.verdict.message == (
+        "the image cannot be pulled (the platform's words): worker 1 does not start, and min_workers is 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("last", "sighting", "message"),
+    [
+        (attempt(), RUNNING, None),
+        (attempt(), waits(1, None), None),
+        (attempt(), waits(1, Trouble.OUT_OF_DISK), None),
+        (attempt(), waits(1, AGAIN), "worker 1: the platform's words"),
+        (attempt(), troubled(Phase.PENDING, WRONG), "the head: the platform's words"),
+        (attempt(lost=(1,)), waits(1, AGAIN), None),
+        (attempt(verdict=LOST), waits(1, AGAIN), None),
+    ],
+)
+def test_what_the_platform_goes_on_trying_is_told(last, sighting, message):
+    assert tried_again(last, sighting) == message
 
 
 def test_thirty_minutes_without_sight_end_no_healthy_attempt():

@@ -57,7 +57,22 @@ LOW = (
         ),
         (pod("Failed", reason="Evicted", message=LOW), Phase.ENDED, None, None),
         (pod("Failed", reason="Preempting"), Phase.ENDED, None, None),
-        (pod("Pending", {"waiting": {"reason": "ImagePullBackOff"}}), Phase.PENDING, None, Trouble.IMAGE_PULL),
+        *[
+            (pod("Pending", {"waiting": {"reason": reason, "message": message}}), Phase.PENDING, None, trouble)
+            for reason, message, trouble in [
+                ("ImagePullBackOff", 'Back-off pulling image "worker:1"', Trouble.IMAGE_RETRIED),
+                ("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: x: not found', Trouble.IMAGE_PULL),
+                ("ErrImagePull", 'failed to resolve reference "registry/x:1": not found', Trouble.IMAGE_PULL),
+                ("ErrImagePull", "pull access denied, repository does not exist", Trouble.IMAGE_PULL),
+                ("ErrImagePull", "dial tcp 10.0.0.1:443: i/o timeout", Trouble.IMAGE_RETRIED),
+                ("ErrImagePull", "toomanyrequests: rate limit", Trouble.IMAGE_RETRIED),
+                ("RegistryUnavailable", None, Trouble.IMAGE_RETRIED),
+                ("InvalidImageName", "couldn't parse image name", Trouble.IMAGE_PULL),
+                ("ErrImageNeverPull", None, Trouble.IMAGE_PULL),
+                ("CreateContainerConfigError", 'secret "x" not found', Trouble.MISCONFIGURED),
+                ("ContainerCreating", None, None),
+            ]
+        ],
     ],
 )
 def test_what_a_pod_says(given, phase, code, trouble):
