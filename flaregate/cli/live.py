@@ -82,7 +82,9 @@ class Lines:
                 story = event.detail.get("story")
                 self._say(event, f"worker {event.index} is lost{f': {story}' if story else ''}")
             case AttemptEvent(phase="launched") if event.index:
-                self._say(event, f"worker {event.index} is launched for worker {event.detail.get('replaces')}")
+                pause = event.detail.get("pause")
+                when = f", after a pause of {pause:.0f} s" if isinstance(pause, int | float) else ""
+                self._say(event, f"worker {event.index} is launched for worker {event.detail.get('replaces')}{when}")
             case _:
                 pass
 

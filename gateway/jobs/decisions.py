@@ -144,7 +144,7 @@ def _replaced(job: JobRecord, attempt: AttemptRecord, sighting: Sighting | None,
     ended = tuple(one for one in replacing.lost_workers(job, attempt, sighting) if one not in missing)
     if ended or missing:
         return Lose((*ended, *missing), replacing.replacements(job, attempt, len(ended)))
-    return Launch() if replacing.unlaunched(attempt, sighting) else Wait()
+    return Launch() if replacing.unlaunched(job, attempt, sighting, now) else Wait()
 
 
 def _next(job: JobRecord, now: datetime, rules: Rules, *, let_in: bool) -> Action:

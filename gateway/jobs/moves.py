@@ -10,6 +10,7 @@ from flaregate_wire.events import AttemptEvent, AttemptPhase, ConditionEvent, En
 from flaregate_wire.jobs import Condition, Usage
 from flaregate_wire.references import RemoteFile
 from flaregate_wire.states import RETRIED, Reason, State, may_move
+from gateway.jobs import replacing
 from gateway.jobs.errors import AttemptOver
 from gateway.jobs.prices import priced
 from gateway.jobs.records import AttemptRecord, Instance, JobRecord, Segment, Verdict
@@ -119,6 +120,7 @@ def lose(
         return None
     others = [] if attempt.released else [index for index in by if index not in attempt.replacements][: len(new)]
     instances, number = dict(attempt.instances), attempt.number
+    stand_ins = dict(attempt.stand_ins)
     events: list[Event] = []
     for one, other in zip_longest(new, others):
         known = instances.get(one.index)
@@ -128,12 +130,15 @@ def lose(
         detail = {name: value for name, value in told.items() if value not in (None, "")}
         events.append(AttemptEvent(time=now, attempt=number, phase="lost", index=one.index, detail=detail))
         if other is not None:
-            detail = {"replaces": one.index}
+            stand_ins[other] = found = replacing.stand_in(attempt, one.index, now)
+            pause = (found.due - now).total_seconds()
+            detail = {"replaces": one.index} | ({"pause": pause} if pause else {})
             events.append(AttemptEvent(time=now, attempt=number, phase="launched", index=other, detail=detail))
     attempt = replace(
         attempt,
         lost=(*attempt.lost, *(one.index for one in new)),
         replacements=(*attempt.replacements, *others),
+        stand_ins=stand_ins,
         instances=instances,
         timeline={"lost": now, **attempt.timeline},
     )

@@ -402,7 +402,7 @@ class Reconciler:
             bootstrap=self._keys.bootstrap(attempt.id),
             max_seconds=record.timeout,
             code=record.code,
-            replacements=tuple(index for index in attempt.replacements if index not in attempt.lost),
+            replacements=tuple(replacing.asked_for(attempt, self._now())),
             lost=attempt.lost,
         )
         if self._not_before.get(attempt.id, self._now()) > self._now():
@@ -435,7 +435,7 @@ class Reconciler:
         if attempt.launched is None:
             reason = Reason.IMAGE_PULL_FAILED if isinstance(error, ImageRefused) else Reason.PLATFORM_ERROR
             return await self._rule(job, Verdict(State.FAILED, now, reason, message))
-        never = (InstanceSighting(index, Phase.ENDED, story=message) for index in replacing.unstarted(attempt))
+        never = (InstanceSighting(index, Phase.ENDED, story=message) for index in replacing.unstarted(attempt, now))
         return await self._lose(job, tuple(never), ())
 
     async def _lose(self, job: str, lost: Sequence[InstanceSighting], by: Sequence[int]) -> bool:

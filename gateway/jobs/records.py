@@ -35,6 +35,16 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class StandIn:
+    """Of a worker that takes the place of a lost one."""
+
+    place: int
+    """The number of the worker that had it first."""
+    due: datetime
+    """When the platform may be asked for it, at the earliest."""
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptRecord:
     """One try at running a job. The row is there before the platform is asked for anything."""
 
@@ -52,7 +62,9 @@ class AttemptRecord:
     """The number that the next event of each container must have."""
     timeline: dict[str, datetime] = field(default_factory=dict)
     replacements: tuple[int, ...] = ()
-    """Numbers of the workers that were asked for in the place of lost ones."""
+    """Numbers of the workers that take the place of lost ones."""
+    stand_ins: dict[int, StandIn] = field(default_factory=dict)
+    """Of each of them, whose place and when."""
     lost: tuple[int, ...] = ()
     """Workers that ended before anybody said that they were not needed."""
     released: tuple[int, ...] = ()
@@ -177,6 +189,7 @@ __all__ = [
     "Instance",
     "JobRecord",
     "Segment",
+    "StandIn",
     "Upload",
     "Verdict",
 ]

@@ -1,12 +1,15 @@
-"""Which workers of a live attempt are lost, and how many others are asked for in their place. Pure."""
+"""Which workers of a live attempt are lost, and how many others are asked for in their place, and when. Pure."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
-from gateway.jobs.records import AttemptRecord, JobRecord
+from gateway.jobs.records import AttemptRecord, JobRecord, StandIn
 from gateway.launchers.base import InstanceSighting, Phase, Sighting
 
 MOST_REPLACEMENTS = 2
 """For each worker of the cluster: what kills every worker shall not be paid for again and again."""
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0
+"""Seconds between two replacements of one place; each pause is twice as long as the one before."""
 
 
 def lost_workers(job: JobRecord, attempt: AttemptRecord, sighting: Sighting) -> tuple[InstanceSighting, ...]:
@@ -33,21 +36,42 @@ def replacements(job: JobRecord, attempt: AttemptRecord, lost: int) -> tuple[int
     """
     room = MOST_REPLACEMENTS * job.cluster.workers - len(attempt.replacements)
     first = job.cluster.instances + len(attempt.replacements)
-    count = 0 if attempt.released or _nearly_done(job) else max(0, min(lost, room))
+    count = max(0, min(lost, room)) if _needed(job, attempt) else 0
     return tuple(range(first, first + count))
 
 
-def unstarted(attempt: AttemptRecord) -> Sequence[int]:
-    """Replacements that were asked for and that the platform has not shown as started."""
-    return [index for index in attempt.replacements if index not in attempt.instances and index not in attempt.lost]
+def stand_in(attempt: AttemptRecord, lost: int, now: datetime) -> StandIn:
+    """Who takes the place of a lost worker: the first one at once, the next ones after pauses.
+
+    A pause counts from when the one before was due, so what has lived for long is replaced at once.
+    """
+    known = attempt.stand_ins.get(lost)
+    place = lost if known is None else known.place
+    before = [one.due for one in attempt.stand_ins.values() if one.place == place]
+    if not before:
+        return StandIn(place, now)
+    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (len(before) - 1))
+    return StandIn(place, max(now, max(before) + timedelta(seconds=pause)))
 
 
-def unlaunched(attempt: AttemptRecord, sighting: Sighting) -> bool:
+def asked_for(attempt: AttemptRecord, now: datetime) -> Sequence[int]:
+    """Replacements that are due and are not lost in turn."""
+    paused = {index for index, one in attempt.stand_ins.items() if one.due > now}
+    return [index for index in attempt.replacements if index not in paused and index not in attempt.lost]
+
+
+def unstarted(attempt: AttemptRecord, now: datetime) -> Sequence[int]:
+    """Those of them that the platform has not shown as started."""
+    return [index for index in asked_for(attempt, now) if index not in attempt.instances]
+
+
+def unlaunched(job: JobRecord, attempt: AttemptRecord, sighting: Sighting, now: datetime) -> bool:
     """Whether the platform does not know of a replacement: it may never have been asked for it."""
     known = {one.index for one in sighting.instances}
-    return any(index not in known for index in unstarted(attempt))
+    return _needed(job, attempt) and any(index not in known for index in unstarted(attempt, now))
 
 
-def _nearly_done(job: JobRecord) -> bool:
-    progress = job.progress
-    return progress.total is not None and progress.total - progress.done <= job.cluster.cpus
+def _needed(job: JobRecord, attempt: AttemptRecord) -> bool:
+    """Whether another worker would find something to do."""
+    left = None if job.progress.total is None else job.progress.total - job.progress.done
+    return not attempt.released and (left is None or left > job.cluster.cpus)

@@ -167,7 +167,7 @@ def test_a_killed_worker_is_replaced_by_another_that_takes_its_part(own_gateway)
 
 def test_workers_that_are_killed_again_and_again_do_not_keep_a_job_from_its_end(own_gateway):
     with own_gateway.client() as client:
-        job = submit(client, count=16)
+        job = submit(client, count=24)
         first_outcome(job)
         killed = set()
         while not job.view().state.terminal:
@@ -178,7 +178,7 @@ def test_workers_that_are_killed_again_and_again_do_not_keep_a_job_from_its_end(
                     worker.send_signal(signal.SIGTERM if index == 2 else signal.SIGKILL)
             time.sleep(0.2)
         assert killed == {1, 2, 3}, "as many replacements as there is a bound for"
-        assert_all_is_well(job, count=16)
+        assert_all_is_well(job, count=24)
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.LAUNCHING, State.RUNNING])

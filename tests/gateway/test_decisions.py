@@ -15,9 +15,9 @@ from flaregate_wire.events import EndEvent, StateEvent, UsageEvent
 from flaregate_wire.jobs import Cluster, Condition, Progress
 from flaregate_wire.states import Reason, State, may_move
 from gateway.jobs import decisions as d
-from gateway.jobs import intake, moves
+from gateway.jobs import intake, moves, replacing
 from gateway.jobs.errors import Refusal
-from gateway.jobs.records import AttemptRecord, Instance, JobRecord, Verdict
+from gateway.jobs.records import AttemptRecord, Instance, JobRecord, StandIn, Verdict
 from gateway.jobs.starting import NOT_STARTING, tried_again
 from gateway.launchers.base import InstanceSighting, Phase, Sighting, Trouble
 
@@ -259,6 +259,47 @@ def test_a_head_that_was_killed_is_told_what_it_had():
         "the head's process ended with exit code -9 before it had committed; "
         "want of memory ends a container so: it had 1.07374 GB with 2 vCPU"
     )
+
+
+def stand_in(place, seconds):
+    return StandIn(place, after(seconds))
+
+
+TWICE = {2: stand_in(1, 0), 3: stand_in(1, 10)}
+
+
+@pytest.mark.parametrize(
+    ("stand_ins", "lost", "at", "expected"),
+    [
+        ({}, 1, 5, stand_in(1, 5)),  # the first one at once
+        ({2: stand_in(1, 0)}, 2, 3, stand_in(1, 10)),
+        ({2: stand_in(1, 0)}, 2, 500, stand_in(1, 500)),  # it has lived for long
+        ({2: stand_in(1, 0)}, 5, 3, stand_in(5, 3)),  # another place
+        (TWICE, 3, 11, stand_in(1, 30)),
+        ({index: stand_in(1, 0) for index in range(2, 9)}, 8, 1, stand_in(1, 300)),
+    ],
+)
+def test_replacements_of_one_place_are_paced(stand_ins, lost, at, expected):
+    assert replacing.stand_in(attempt(stand_ins=stand_ins), lost, after(at)) == expected
+
+
+def test_a_replacement_is_launched_when_it_is_due_and_not_when_there_is_nothing_left_for_it():
+    paused = attempt(lost=(1, 2), replacements=(2, 3), stand_ins=TWICE)
+    both = workers(Phase.ENDED, Phase.ENDED)
+    assert d.decide(job(), paused, both, after(9), RULES) == d.Wait()
+    assert d.decide(job(), paused, both, after(10), RULES) == d.Launch()
+    assert d.decide(job(), replace(paused, released=(4,)), both, after(10), RULES) == d.Wait()
+    done = Progress(done=98, total=100)
+    assert d.decide(job(progress=done), paused, both, after(10), RULES) == d.Wait()
+
+
+def test_what_is_lost_is_told_with_the_pause_before_the_next():
+    last = attempt(lost=(1,), replacements=(2,), stand_ins={2: stand_in(1, 0)})
+    move = moves.lose(job(), last, [InstanceSighting(2, Phase.ENDED, exit_code=1)], (3,), after(4))
+    assert move.attempt.stand_ins == TWICE
+    assert [event.detail for event in move.events] == [{"exit_code": 1}, {"replaces": 2, "pause": 6}]
+    first = moves.lose(job(), attempt(), [InstanceSighting(1, Phase.ENDED)], (2,), after(4))
+    assert [event.detail for event in first.events] == [{}, {"replaces": 1}]
 
 
 IMAGE, AGAIN, WRONG = Trouble.IMAGE_PULL, Trouble.IMAGE_RETRIED, Trouble.MISCONFIGURED

@@ -167,6 +167,31 @@ async def test_a_dead_worker_ends_nothing_and_another_takes_its_place(deploy):
     assert gateway.reconciler.figures.workers_replaced == 1
 
 
+async def test_workers_that_die_at_once_are_replaced_after_pauses(gateway):
+    job = await gateway.submit(resources={"workers": 2, "cpus": 1})
+    head, run = await gateway.head(job), gateway.launcher.runs[f"{job}-1"]
+    gateway.launcher.end(f"{job}-1", 1, 1)
+    await until(lambda: 3 in run)  # at once
+    gateway.clock.pass_by(2)
+    gateway.launcher.end(f"{job}-1", 3, 1)
+    await until(lambda: _lost_are(gateway, job, 1, 3))
+    gateway.launcher.end(f"{job}-1", 2, 1)
+    await until(lambda: 5 in run)  # another place
+    for seconds in (7, 1):
+        assert 4 not in run
+        looks = gateway.launcher.looks
+        gateway.clock.pass_by(seconds)
+        await until(lambda looks=looks: gateway.launcher.looks > looks + 2)
+    await until(lambda: 4 in run)
+    await head.commit()
+    assert (await gateway.ended(job))["state"] == "succeeded"
+    assert [order.indices for order in gateway.launcher.orders] == [(0, 1, 2), (0, 2, 3), (0, 5), (0, 4, 5)]
+
+
+async def _lost_are(gateway, job, *lost):
+    return await _lost(gateway, job) == lost
+
+
 async def test_a_worker_that_dies_after_the_head_let_workers_go_is_not_replaced(gateway):
     job = await gateway.submit(resources={"workers": 2, "cpus": 1})
     head = await gateway.head(job)

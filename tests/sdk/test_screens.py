@@ -147,6 +147,7 @@ def test_a_lost_worker_and_its_replacement_are_a_line_each():
         {"phase": "lost", "index": 1, "detail": {"exit_code": -9, "story": "preempted"}},
         {"phase": "launched", "index": 3, "detail": {"replaces": 1}},
         {"phase": "lost", "index": 2},
+        {"phase": "launched", "index": 4, "detail": {"replaces": 3, "pause": 8.5}},
     ]
     out = io.StringIO()
     with live.view(Console(file=out), None, live.ranking(defined(TREE, "search"))) as lines:
@@ -158,4 +159,5 @@ def test_a_lost_worker_and_its_replacement_are_a_line_each():
         "worker 1 is lost: preempted",
         "worker 3 is launched for worker 1",
         "worker 2 is lost",
+        "worker 4 is launched for worker 3, after a pause of 8 s",
     ]
