@@ -45,11 +45,11 @@ class Refused(FlaregateError):
         return cls.for_faults(faults_of(error))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _refused, (str(self), self.code, self.errors)
+        return _refused, (type(self), str(self), self.code, self.errors)
 
 
-def _refused(message: str, code: str, errors: tuple[Fault, ...]) -> Refused:
-    return Refused(message, code=code, errors=errors)
+def _refused(kind: type[Refused], message: str, code: str, errors: tuple[Fault, ...]) -> Refused:
+    return kind(message, code=code, errors=errors)
 
 
 class GatewayUnavailable(FlaregateError):

@@ -173,6 +173,11 @@ class Pipeline:
             raise _refused(f"the pipeline {self.name!r} has no nodes; add one with pipe.node(name, estimator)", "empty")
         return PipelineDefinition(name=self.name, nodes=tuple(nodes), edges=tuple(self._edges)), blobs
 
+    def estimators(self) -> dict[str, Any]:
+        """By the names of their nodes, the estimators that were given as objects."""
+        made = (node for node in self._nodes.values() if isinstance(node, _Made))
+        return {node.name: node.obj for node in made if is_estimator(node.obj)}
+
     def to_dict(self) -> dict[str, Any]:
         """The definition as plain JSON, with its payloads in a table of its own."""
         definition, blobs = self.encoded()

@@ -21,8 +21,18 @@ from flaregate.origin import pinned
 from flaregate.payload import CLOUDPICKLE, Staged
 from flaregate.requirements import Lock
 from flaregate.values import Stage, encode_value
-from flaregate_wire.definitions import FOLDED, Action, Blob, Code, Halving, JobDefinition, PipelineDefinition
-from flaregate_wire.planning import faults
+from flaregate_wire.definitions import (
+    FITS,
+    FOLDED,
+    Action,
+    Blob,
+    Code,
+    EstimatorNode,
+    Halving,
+    JobDefinition,
+    PipelineDefinition,
+)
+from flaregate_wire.planning import faults, paths
 from flaregate_wire.problems import Fault
 
 __all__ = ["JobOptions", "Submission", "checked", "prepare", "refuse"]
@@ -105,7 +115,23 @@ def _prepared(subject: Any, options: JobOptions) -> Submission:
     }
     body |= {"requirements": _requirements(options.requirements, stage)}
     definition = _with_code(checked(body), blobs)
+    _check_weights(subject, options, definition)
     return Submission(definition, {sha: blobs[sha] for sha in definition.blobs() if sha in blobs}, chosen.own or {})
+
+
+def _check_weights(subject: Any, options: JobOptions, definition: JobDefinition) -> None:
+    """Refuse weights that scikit-learn's metadata routing takes nowhere, or that someone has not said to want."""
+    if options.sample_weight is None or options.acts not in FITS or "sklearn" not in sys.modules:
+        return
+    from flaregate.routing import check_weights, routing  # noqa: PLC0415 - only where the user has imported scikit-learn
+
+    if routing():
+        nodes = definition.pipeline.nodes
+        scores = options.acts in FOLDED or options.return_train_score
+        scored = {path.leaf for path in paths(definition.pipeline)} if scores else ()
+        known = subject.estimators()
+        every = all(node.name in known for node in nodes if isinstance(node, EstimatorNode))
+        check_weights(known, scored, options.scoring, all_known=every)
 
 
 def _requirements(given: Any, stage: Stage) -> dict[str, Any] | None:

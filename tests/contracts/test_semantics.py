@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_diabetes
 from sklearn.decomposition import PCA
 from sklearn.ensemble import StackingClassifier
+from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import make_scorer, mean_absolute_error
 from sklearn.model_selection import (
@@ -88,15 +89,19 @@ def test_metadata_routing_decides_where_it_is_enabled(client, iris, weights):
     same(scores(result)[0], expected)
 
 
-def test_weights_that_nobody_has_said_to_want_or_not_are_an_error(client, iris, weights):
+def test_weights_that_someone_has_not_said_to_want_or_not_are_refused(client, iris, weights):
     X, y = iris
-    given = {"action": "cross_validate", "X": X, "y": y, "sample_weight": weights, "cv": 3, "return_train_score": False}
+    given = {"action": "cross_validate", "X": X, "y": y, "sample_weight": weights, "cv": 3}
     with config_context(enable_metadata_routing=True):
         scale, logistic = StandardScaler(), LogisticRegression(max_iter=500)
         wanting = LogisticRegression(max_iter=500).set_fit_request(sample_weight=True)
         for pipe in (chain(("scale", scale), ("last", wanting)), chain(("last", logistic)), chain(("last", wanting))):
-            with pytest.raises(fg.JobFailed, match="not explicitly set as requested or not requested"):
-                client.submit(pipe, **given).result()
+            with pytest.raises(UnsetMetadataPassedError, match="not explicitly set as requested or not") as caught:
+                client.submit(pipe, **given)
+            assert isinstance(caught.value, fg.Refused)
+        nested = make_pipeline(scale, wanting.set_score_request(sample_weight=False))
+        with pytest.raises(fg.JobFailed, match="not explicitly set as requested or not requested"):
+            client.submit(chain(("last", nested)), **given).result()
 
 
 def test_groups_make_folds_whose_number_is_unknown_before(client, iris):

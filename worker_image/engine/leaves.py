@@ -7,9 +7,9 @@ from typing import Any
 from flaregate.errors import NoArtifact
 from flaregate.fitted import FittedPipeline
 from flaregate.parts import combine
+from flaregate.routing import WEIGHT, routed, routing
 from flaregate_wire.definitions import FOLDED, JoinNode
 from flaregate_wire.planning import Step
-from worker_image.engine.routing import WEIGHT, routed, routing
 from worker_image.engine.rows import Parts, Rows
 from worker_image.engine.running import Stopwatch, on_rows, watched
 from worker_image.engine.scores import score, stand_in

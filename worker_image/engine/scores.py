@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 
+from flaregate.routing import routed, routing
 from flaregate_wire.definitions import JobDefinition
 from flaregate_wire.events import ErrorDetail
 from flaregate_wire.values import number_of
-from worker_image.engine.routing import routed, routing
 from worker_image.engine.rows import is_frozen
 from worker_image.engine.running import READ_ONLY
 from worker_image.engine.session import Session

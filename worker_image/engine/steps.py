@@ -10,9 +10,9 @@ from sklearn.model_selection import check_cv, cross_val_predict
 
 from flaregate.fitted_file import FittedNode
 from flaregate.parts import combine, passed_on, stack_method, stacked, transforms
+from flaregate.routing import routed, routing
 from flaregate_wire.definitions import FunctionNode, JoinNode, Node
 from flaregate_wire.planning import Step
-from worker_image.engine.routing import routed, routing
 from worker_image.engine.rows import Parts, Rows, frozen
 from worker_image.engine.running import Stopwatch, Watched, on_rows, watched
 from worker_image.engine.session import Session
