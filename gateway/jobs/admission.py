@@ -1,19 +1,14 @@
 """From the body of a submission to a job's first record, or a refusal that says what to do. Pure but for the clock."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
-from importlib.resources import files
-from typing import Any
 
 from pydantic import ValidationError
 
-from flaregate_wire.definitions import Code, JobDefinition, JoinNode, ModelNode, Node, Signature
+from flaregate_wire.definitions import Code, JobDefinition, JoinNode
 from flaregate_wire.jobs import PlanView, Progress, Usage
 from flaregate_wire.planning import faults, plan
-from flaregate_wire.planning.naming import is_known_code
 from flaregate_wire.problems import Fault, faults_of
 from flaregate_wire.states import State
 from gateway.jobs.errors import EnvironmentMismatch, InvalidDefinition, PriceUnknown
@@ -21,23 +16,12 @@ from gateway.jobs.ids import new_id
 from gateway.jobs.prices import UNKNOWN, amount_of, money, priced, rate
 from gateway.jobs.records import JobRecord
 from gateway.jobs.references import unresolved
+from gateway.jobs.signing import lacking, signed
 from gateway.jobs.sizing import choose
 from gateway.launchers.base import Capabilities
 
 _EXACT = frozenset({"ray", "cloudpickle"})
 """A payload of one version of these need not load in another; of the others, the same major and minor will do."""
-
-
-@cache
-def catalogue() -> dict[str, Signature]:
-    """Signatures of what the workers can import by name."""
-    return {path: Signature.model_validate(row) for path, row in _document()["estimators"].items()}
-
-
-@cache
-def _document() -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(files("gateway.jobs").joinpath("catalogue.json").read_text())
-    return document
 
 
 def parse(body: bytes) -> JobDefinition:
@@ -47,30 +31,12 @@ def parse(body: bytes) -> JobDefinition:
     except ValidationError as error:
         found = faults_of(error)
         raise InvalidDefinition("; ".join(item.message for item in found[:5]), found) from error
-    definition = _signed(definition)
-    wrong = faults(definition)
+    lacks = tuple(lacking(definition))
+    definition = signed(definition)
+    wrong = (*lacks, *faults(definition))
     if wrong:
         raise InvalidDefinition("; ".join(item.message for item in wrong), wrong)
     return definition
-
-
-def _signed(definition: JobDefinition) -> JobDefinition:
-    """Fill in what nodes do that are named by import path only; what is unknown the head checks."""
-    nodes = tuple(_signed_node(node) for node in definition.pipeline.nodes)
-    return definition.model_copy(update={"pipeline": definition.pipeline.model_copy(update={"nodes": nodes})})
-
-
-def _signed_node(node: Node) -> Node:
-    if isinstance(node, JoinNode | ModelNode) or node.signature is not None or node.import_ is None:
-        return node
-    known = catalogue().get(node.import_)
-    if known is None:
-        return node
-    if isinstance(node.params.get("random_state"), int):
-        known = known.model_copy(update={"draws": False})
-    whole = all(map(is_known_code, node.params.values()))
-    code = node.code or (f"scikit-learn=={_document()['scikit-learn']}" if whole else None)
-    return node.model_copy(update={"signature": known, "code": code})
 
 
 def check_travels(definition: JobDefinition, platform: Capabilities) -> None:

@@ -6,14 +6,17 @@ import sys
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingClassifier, VotingRegressor
-from sklearn.feature_selection import RFE
+from sklearn.feature_selection import RFE, RFECV
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from flaregate.imports import import_path
 from flaregate.signatures import estimator_signature
-from gateway.jobs.admission import catalogue
+from flaregate_wire.definitions import Ability
+from gateway.jobs.signing import catalogue
 from tests.conftest import ROOT
 
 
@@ -39,6 +42,9 @@ def test_what_needs_arguments_is_there_as_far_as_its_class_says(estimator):
     assert set(known.abilities) >= set(own.abilities)
 
 
-@pytest.mark.parametrize("kind", [Pipeline, RFE])
-def test_what_is_as_its_estimators_are_is_left_to_the_head(kind):
-    assert import_path(kind) not in catalogue()
+def test_what_follows_an_estimator_says_which_and_what_cannot_be_written_is_not_there():
+    rows = catalogue()
+    assert {rows[import_path(kind)].follows for kind in (RFE, RFECV, GridSearchCV, RandomizedSearchCV)} == {"estimator"}
+    assert rows[import_path(Pipeline)].follows == "steps"
+    assert Ability.TRANSFORM not in rows[import_path(RFE)].lent
+    assert import_path(FrozenEstimator) not in rows

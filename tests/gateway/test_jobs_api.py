@@ -41,6 +41,11 @@ def broken(change):
         (lambda d: d["axes"][0].update(node="pcaa"), "/axes/0/node", ["pcaa", "did you mean 'pca'"]),
         (lambda d: d["axes"][1].update(param="CC"), "/axes/1/param", ["logistic", "did you mean 'C'"]),
         (lambda d: d["inputs"].pop("X"), "/inputs", ["'X' is missing"]),
+        (
+            lambda d: d["pipeline"]["nodes"][0].update({"import": "sklearn.feature_selection:RFE", "params": {}}),
+            "/pipeline/nodes/0/params",
+            ["node 'pca'", "needs the parameter 'estimator'", "$node"],
+        ),
         (lambda d: d.update(inputz={}), "/inputz", ["inputz"]),
         (lambda d: d["resources"].update(workers=400), "/resources/cpus", ["401 containers", "'double' has 16"]),
         (lambda d: d["resources"].update(gpus=1), "/resources/gpus", ["GPUs"]),

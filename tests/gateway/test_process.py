@@ -143,7 +143,7 @@ def test_the_process_has_neither_the_sdk_nor_what_unpickles_or_runs(tmp_path):
         "from pathlib import Path;"
         f"home = Path({str(tmp_path / 'home')!r}); s = Settings(home=home);"
         "from gateway.platforms import launcher; g = m.assemble(s, Home(home), 'http://127.0.0.1:1', launcher(s));"
-        "from gateway.jobs.admission import catalogue; catalogue(); g.repository.close();"
+        "from gateway.jobs.signing import catalogue; catalogue(); g.repository.close();"
         "print([n for n in ('flaregate', 'cloudpickle', 'joblib', 'ray', 'sklearn', 'numpy', 'boto3', 'docker') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
