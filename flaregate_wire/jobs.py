@@ -178,10 +178,11 @@ class CacheRemoved(PeerModel):
 class Garbage(PeerModel):
     """One kind of things that are not needed any more."""
 
-    kind: Literal["uploads", "blobs", "jobs", "cache", "objects"] = Field(
+    kind: Literal["uploads", "blobs", "jobs", "cache", "objects", "packages"] = Field(
         description="`uploads` in parts that nobody goes on with; `blobs` that no job refers to and nobody has named "
         "for a while; `jobs` whose time is over, with all that they left; entries of the `cache` over its limit or "
-        "age; `objects` in the store that nothing refers to."
+        "age; `objects` in the store that nothing refers to; `packages` that jobs of the local launcher have brought "
+        "and that none has used for a while."
     )
     count: int = 0
     size: int = Field(default=0, description="Bytes.")

@@ -33,6 +33,7 @@ from gateway.jobs.references import Places
 from gateway.jobs.repository import SqlRepository
 from gateway.jobs.service import Service, Times
 from gateway.launchers.base import Launcher
+from gateway.launchers.local_packages import Packages, folder_in
 from gateway.settings import Settings
 from gateway.stores.base import Store, StoreError
 from gateway.stores.folder import FolderStore
@@ -92,6 +93,7 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher) -> Ga
     service = Service(repository, store, launcher, keys, times, policy, clock, direct=served is None)
     if settings.node_tls is not None:
         service.containers.node_tls = settings.node_tls
+    service.retention.packages = Packages(folder_in(home.path))
     linger = launcher.capabilities.linger if settings.linger is None else settings.linger
     can = launcher.capabilities
     rules = Rules(settings.launch_timeout, settings.grace, linger, lease, clock(), can.price, can.sizes, can.max_memory)

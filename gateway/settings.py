@@ -237,7 +237,10 @@ class Settings(BaseSettings):
         default={}, description='As `keep`, for some tenants: `{"ci": 86400, "research": "forever"}`.'
     )
     garbage_age: float = Field(
-        default=86_400, ge=3600, description="Seconds after which staged data and objects that nothing refers to go."
+        default=86_400,
+        ge=3600,
+        description="Seconds after which staged data and objects that nothing refers to go, and "
+        "packages that no job of the local launcher has used.",
     )
     gc_interval: float = Field(
         default=21_600, gt=0, description="Seconds between searches of the store for objects that nothing refers to."

@@ -13,10 +13,12 @@ import stat
 import sys
 import zipfile
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 _UV = (sys.executable, "-m", "uv", "pip", "install")
 _LINES = 15
@@ -41,8 +43,42 @@ class OwnCode:
         return cls(*(None if sha256 is None else Path(paths[sha256]) for sha256 in (code, requirements)))
 
 
-async def brought_in(own: OwnCode, folder: Path, packages: Path, tell: Callable[[bytes], None]) -> tuple[str, ...]:
-    """The folders for `sys.path`: the user's modules first, then packages.
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A folder of packages that stays there while this has it locked, or this process ends."""
+
+    folder: Path
+    _descriptor: int
+
+    @classmethod
+    def at(cls, folder: Path) -> "Installed":
+        """Lock it, together with others that use it, and note when that was. Only its installer may call this."""
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        os.utime(folder)
+        return cls(folder, descriptor)
+
+    def leave(self) -> None:
+        """It is not used any more. To be called once."""
+        os.close(self._descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtIn:
+    """What a job brings, on this node."""
+
+    folders: tuple[str, ...] = ()
+    """For `sys.path`: the user's modules first, then packages."""
+    installed: Installed | None = None
+
+    def leave(self) -> None:
+        """The job is done: its packages may be removed when nobody has wanted them for a while."""
+        if self.installed is not None:
+            self.installed.leave()
+
+
+async def brought_in(own: OwnCode, folder: Path, packages: Path, tell: Callable[[bytes], None]) -> BroughtIn:
+    """Unpack the user's modules and install the packages, unless they are there.
 
     Args:
         own: What the job brings.
@@ -52,12 +88,10 @@ async def brought_in(own: OwnCode, folder: Path, packages: Path, tell: Callable[
 
     Raises CodeRefused.
     """
-    found: list[str] = []
-    if own.archive is not None:
-        found.append(str(await asyncio.to_thread(unpacked, own.archive, folder)))
-    if own.lock is not None:
-        found.append(str(await installed(own.lock, packages, tell)))
-    return tuple(found)
+    modules = None if own.archive is None else await asyncio.to_thread(unpacked, own.archive, folder)
+    further = None if own.lock is None else await installed(own.lock, packages, tell)
+    found = (modules, None if further is None else further.folder)
+    return BroughtIn(tuple(str(one) for one in found if one is not None), further)
 
 
 def enter(folders: Sequence[str]) -> None:
@@ -96,17 +130,35 @@ def _unpack(packed: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> No
     target.chmod(_READ_ONLY)
 
 
-async def installed(lock: Path, packages: Path, tell: Callable[[bytes], None]) -> Path:
+async def installed(lock: Path, packages: Path, tell: Callable[[bytes], None]) -> Installed:
     """The folder with the packages of a lock file; they are installed unless they are there. Raises CodeRefused."""
     text = await asyncio.to_thread(lock.read_text, encoding="utf-8")
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     target = packages / f"{hashlib.sha256(text.encode()).hexdigest()}-{python}"
     await asyncio.to_thread(packages.mkdir, parents=True, exist_ok=True)
-    with target.with_suffix(".lock").open("a") as file:
-        await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)  # of several containers on a node one installs
+    async with _alone(target.with_suffix(".lock")):
         if not target.is_dir():
             await _install(text, target, tell)
-    return target
+        return Installed.at(target)
+
+
+@asynccontextmanager
+async def _alone(path: Path) -> AsyncIterator[None]:
+    """Of several containers on a node one installs. Who removes old packages takes their lock away too."""
+    while True:
+        with path.open("a") as file:
+            await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
+            if _names(path, file):
+                yield
+                return
+
+
+def _names(path: Path, file: IO[str]) -> bool:
+    """Whether the path is still that of the open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 async def _install(lock: str, target: Path, tell: Callable[[bytes], None]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flaregate_wire.attempts import Order
 from flaregate_wire.events import AttemptEvent, AttemptPhase, LogEvent
-from worker_image.code import OwnCode, brought_in
+from worker_image.code import BroughtIn, OwnCode, brought_in
 from worker_image.gateway_link import GatewayLink
 from worker_image.logs import ContainerLog
 from worker_image.node_tls import NodeTls, mint
@@ -44,6 +44,7 @@ class Container:
         self.environment = {**environment(settings, scratch, order.ray_token), **certified}
         self._code = scratch / "code"
         self._packages = settings.packages or scratch / "packages"
+        self._brought = BroughtIn()
         self._own_code: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
 
     def _minted(self, secret: str, scratch: Path) -> NodeTls:
@@ -55,9 +56,13 @@ class Container:
         Raises CodeRefused.
         """
         own = OwnCode.of(self.order.code, self.order.requirements, paths)
-        folders = await brought_in(own, self._code, self._packages, self.log.write)
-        self._own_code.set_result(folders)
-        return folders
+        self._brought = await brought_in(own, self._code, self._packages, self.log.write)
+        self._own_code.set_result(self._brought.folders)
+        return self._brought.folders
+
+    def leave(self) -> None:
+        """Let go what this job has of the node, before a warm head has another one."""
+        self._brought.leave()
 
     async def ray_environment(self) -> dict[str, str]:
         """What Ray is started with, once the job's code is here: its workers run user code."""

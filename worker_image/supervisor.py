@@ -102,6 +102,7 @@ async def _one_job(
         flow = Head(container, driver_command, kept) if order.role == "head" else Worker(container)
         code = await _follow(container, flow, asked)
         if container.committed and isinstance(flow, Head) and flow.kept is not None:
+            container.leave()
             return Warm(flow.kept, flow.warm)
         return code
 

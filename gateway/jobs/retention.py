@@ -8,11 +8,11 @@ to remove an object that is gone is a success.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, Protocol
 
 from flaregate_wire.jobs import Garbage, GarbageReport
 from gateway.jobs.cache import Cache
@@ -22,8 +22,8 @@ from gateway.jobs.staging import Staging
 from gateway.stores.base import ObjectInfo, Store, StoreError
 
 log = logging.getLogger(__name__)
-Kind = Literal["uploads", "blobs", "jobs", "cache", "objects"]
-KINDS: tuple[Kind, ...] = ("uploads", "blobs", "jobs", "cache", "objects")
+Kind = Literal["uploads", "blobs", "jobs", "cache", "objects", "packages"]
+KINDS: tuple[Kind, ...] = ("uploads", "blobs", "jobs", "cache", "objects", "packages")
 EXAMPLES = 5
 AT_ONCE = 500
 """Rows that are looked at together, and objects: some milliseconds of the database."""
@@ -71,6 +71,13 @@ class _Tally:
         return GarbageReport(dry_run=self.dry_run, found=found, whole=self.whole)
 
 
+class Sweeps(Protocol):
+    """What lies outside the store, and goes when nobody has used it for a while."""
+
+    async def sweep(self, before: datetime, *, dry_run: bool) -> Sequence[tuple[str, int]]:
+        """Remove what was not used since, or only say what that is; gives names and bytes."""
+
+
 class Retention:
     """One gateway's sweep."""
 
@@ -90,6 +97,8 @@ class Retention:
         self._cache = cache
         self._policy = policy
         self._now = clock
+        self.packages: Sweeps | None = None
+        """What jobs have brought to this machine; set by who knows where it is. It belongs to no tenant."""
         self._ended = asyncio.Event()
         self._moved = True
         self._search_at = 0.0
@@ -170,6 +179,9 @@ class Retention:
         await self._sweep_jobs(tally)
         for key, size in tally.keys(await self._cache.trim(dry_run=tally.dry_run)):
             tally.add("cache", key, size)
+        if self.packages is not None:
+            for name, size in await self.packages.sweep(before, dry_run=tally.dry_run):
+                tally.add("packages", name, size)
 
     async def _sweep_uploads(self, tally: _Tally, before: datetime) -> None:
         blobs, uploads = await self._staged.idle(before)

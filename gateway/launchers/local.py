@@ -39,6 +39,7 @@ from gateway.launchers.base import (
     Phase,
     Sighting,
 )
+from gateway.launchers.local_packages import folder_in
 from gateway.launchers.local_runs import Instance, Marker, Run, marked, members
 from gateway.launchers.local_warm import WarmHeads, may_stay
 
@@ -220,7 +221,7 @@ class LocalLauncher:
             **own,
             **({"FLAREGATE_PARK": str(run.parked)} if parks else {}),
             "FLAREGATE_RUN": str(self._marker(attempt, index)),
-            "FLAREGATE_PACKAGES": str(self._home / "packages"),
+            "FLAREGATE_PACKAGES": str(folder_in(self._home)),
             "TMPDIR": str(self._make_temp(attempt, index)),
         }
         try:

@@ -1,5 +1,6 @@
 """The user's own modules and packages travel with a job: files that no worker has, on the embedded gateway."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -10,8 +11,11 @@ from hashlib import sha256
 import pytest
 
 import flaregate as fg
+from flaregate import flows
 from flaregate.errors import JobFailed, Refused
 from flaregate.requirements import locked
+from flaregate_wire.events import OutcomeEvent
+from tests.conftest import until
 
 PROJECT = {
     "mine/__init__.py": "",
@@ -180,6 +184,7 @@ def test_packages_are_installed_once_and_a_failure_is_told(tmp_path, monkeypatch
         listed = client.sweep(cell, axes={"x": [3.0]}, cache="off", requirements=["fg_extra>=1"], timeout=120)
         assert listed.result().outcomes[0].metrics["value"] == 6.0
         assert listed.view().definition.requirements.packages == ("fg-extra==1.0",)
+        assert_old_packages_go_once_no_job_uses_them(client, lock, tmp_path / "home" / "packages")
         lock.write_text(f"fg-extra==1.0 --hash=sha256:{'0' * 64}\n")
         with pytest.raises(JobFailed, match="cannot be installed") as failed:
             client.sweep(cell, axes={"x": [1.0]}, requirements=lock, timeout=120).result()
@@ -187,6 +192,41 @@ def test_packages_are_installed_once_and_a_failure_is_told(tmp_path, monkeypatch
         without = client.sweep(cell, axes={"x": [1.0]}, cache="off", timeout=120)
         with pytest.raises(JobFailed, match="fg_extra"):
             without.result()
+
+
+def last(x):
+    import time
+
+    import fg_extra
+
+    time.sleep(3 * x)
+    return {"value": fg_extra.twice(x)}
+
+
+def assert_old_packages_go_once_no_job_uses_them(client, lock, packages):
+    (mine,) = (folder for folder in packages.glob("*-3.*[0-9]") if folder.stem.startswith(lock_sum(lock)))
+
+    def sweep(*, dry_run):
+        for folder in packages.glob("*-3.*[0-9]"):
+            os.utime(folder, (0, 0))
+        found = client.link.run(flows.collecting_garbage(dry_run=dry_run)).found
+        return next(one.examples for one in found if one.kind == "packages")
+
+    job = client.sweep(last, axes={"x": [0.0, 1.0]}, cache="off", requirements=lock, timeout=120)
+    next(event for event in job.events() if isinstance(event, OutcomeEvent))
+    assert mine.name not in (*sweep(dry_run=True), *sweep(dry_run=False))
+    assert [outcome.metrics["value"] for outcome in job.result().outcomes] == [0.0, 2.0]
+    until(lambda: mine.name in sweep(dry_run=True), 10)
+    assert mine.is_dir()
+    assert mine.name in sweep(dry_run=False)
+    assert not mine.exists()
+    again = client.sweep(cell, axes={"x": [2.0]}, cache="off", requirements=lock, timeout=120)
+    assert again.result().outcomes[0].metrics["value"] == 4.0
+    assert mine.is_dir()
+
+
+def lock_sum(lock):
+    return sha256(lock.read_bytes()).hexdigest()
 
 
 ENVIRONMENT = {"python": "3.11", "numpy": "2.4.6"}

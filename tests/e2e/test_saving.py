@@ -70,6 +70,6 @@ async def test_gc_says_what_it_would_remove_and_then_removes_it(tmp_path):
         code, out, _ = await flaregate(gateway.url, "gc")
         assert (code, [line.split()[:2] for line in out.splitlines()[1:]]) == (
             0,
-            [[kind, "0"] for kind in ("uploads", "blobs", "jobs", "cache", "objects")],
+            [[kind, "0"] for kind in ("uploads", "blobs", "jobs", "cache", "objects", "packages")],
         )
         assert (await flaregate(gateway.url, "gc", "--dry-run", "--from", "job-1"))[0] == 2

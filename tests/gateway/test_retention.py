@@ -17,6 +17,7 @@ from gateway.jobs.errors import BlobMissing
 from gateway.jobs.policy import Policy
 from gateway.jobs.records import JOB
 from gateway.jobs.retention import Retention
+from gateway.launchers.local_packages import Packages
 from tests import doubles
 from tests.gateway.test_decisions import job as record
 from tests.servers.databases import BOTH
@@ -70,6 +71,22 @@ async def gc(gateway, *, dry_run=False):
     report = answer.json()
     assert (report["dry_run"], report["whole"]) == (dry_run, True)
     return {item["kind"]: item for item in report["found"] if item["count"]}
+
+
+async def test_packages_of_this_machine_go_and_are_told_with_the_rest(gateway, tmp_path):
+    now_is_real(gateway)
+    folder = tmp_path / "packages" / "sum-3.11"
+    folder.mkdir(parents=True)
+    (folder / "extra.py").write_text("x = 1")
+    folder.with_suffix(".lock").touch()
+    gateway.service.retention.packages = Packages(folder.parent)
+    assert await gc(gateway) == {}, "somebody may have used them just now"
+    gateway.clock.pass_by(DAY + 60)
+    expected = {"packages": {"kind": "packages", "count": 1, "size": 5, "examples": ["sum-3.11"]}}
+    assert await gc(gateway, dry_run=True) == expected
+    assert folder.is_dir()
+    assert await gc(gateway) == expected
+    assert list(folder.parent.iterdir()) == []
 
 
 def now_is_real(gateway):
@@ -220,7 +237,8 @@ async def test_objects_that_no_row_names_go_when_they_are_old(gateway, definitio
     assert await gc(gateway) == told
     assert await keys(gateway) == sorted([*kept, "tenants/other/blobs/1"]), "another tenant's is not ours to remove"
     assert mine in kept
-    assert (await gateway.service.retention.sweep()).found[-1].count == 1
+    counts = {one.kind: one.count for one in (await gateway.service.retention.sweep()).found}
+    assert counts["objects"] == 1
 
 
 async def test_what_a_running_job_has_written_stays_however_old_it_is(gateway, definition):

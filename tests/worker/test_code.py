@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker_image.code import CodeRefused, OwnCode, brought_in, unpacked
+from worker_image.code import BroughtIn, CodeRefused, OwnCode, brought_in, unpacked
 from worker_image.settings import Settings
 
 
@@ -51,7 +51,7 @@ def test_links_and_broken_archives_are_refused(tmp_path):
 
 async def test_a_job_without_code_needs_nothing(tmp_path):
     own = OwnCode.of(None, None, {})
-    assert await brought_in(own, tmp_path / "code", tmp_path / "packages", print) == ()
+    assert await brought_in(own, tmp_path / "code", tmp_path / "packages", print) == BroughtIn()
     assert not (tmp_path / "packages").exists()
 
 
@@ -61,13 +61,17 @@ async def test_what_the_image_has_is_not_installed_again_in_whatever_version(tmp
     lock.write_text(
         f"numpy==0.1 \\\n    {digest} \\\n    {digest}\nscikit-learn=={metadata.version('scikit-learn')} {digest}\n"
     )
-    (folder,) = await brought_in(OwnCode(None, lock), tmp_path / "code", tmp_path / "packages", told.append)
+    first = await brought_in(OwnCode(None, lock), tmp_path / "code", tmp_path / "packages", told.append)
+    (folder,) = first.folders
     assert [one.name for one in Path(folder).iterdir() if not one.name.startswith(".")] == []
     assert f"numpy stays {metadata.version('numpy')}, as the workers have it\n".encode() in told
     assert not any(b"scikit-learn" in line for line in told)
     told.clear()
-    assert await brought_in(OwnCode(None, lock), tmp_path / "code", tmp_path / "packages", told.append) == (folder,)
+    again = await brought_in(OwnCode(None, lock), tmp_path / "code", tmp_path / "packages", told.append)
+    assert again.folders == (folder,)
     assert told == []
+    first.leave()
+    again.leave()
 
 
 def test_how_packages_are_got_is_not_for_user_code():
