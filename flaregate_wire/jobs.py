@@ -152,15 +152,19 @@ class PlanView(PeerModel):
     """What a job would do, without running it."""
 
     candidates: int
-    folds: int | None = Field(description="None: not known before the inputs are read.")
-    tasks: int | None = Field(description="Distinct tasks, after sharing; None while the folds are not known.")
-    tasks_unshared: int | None = Field(description="Tasks if no prefix were shared.")
+    folds: int | None = Field(default=None, description="None: not known before the inputs are read.")
+    tasks: int | None = Field(
+        default=None,
+        description="Distinct tasks, after sharing, of `map` its blocks; None while folds or blocks are not known.",
+    )
+    tasks_unshared: int | None = Field(default=None, description="Tasks if no prefix were shared.")
     steps: dict[str, int] = Field(description="Distinct settings of each node.")
     cached: int | None = Field(
         default=None,
         description="Tasks that a run would not compute, because they or all that reads them are in the cache; the "
-        "refit is not among them. None: not known before the job has read its inputs, or too much to look through.",
+        "refit is not among them. Of `map`: blocks. None: not known.",
     )
+    cached_why: str | None = Field(default=None, description="Why `cached` is not known, in a phrase.")
     cluster: Cluster
     cost: str = Field(
         default="unknown", description="Of the whole cluster until the timeout: what one attempt costs at most."

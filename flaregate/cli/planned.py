@@ -15,7 +15,8 @@ def lines(definition: JobDefinition, plan: PlanView) -> Iterator[str]:
         yield f"candidates  {plan.candidates}"
         yield f"folds       {_count(plan.folds)}"
         yield f"tasks       {_count(plan.tasks)} ({_count(plan.tasks_unshared)} if no prefix were shared)"
-    yield f"cached      {_count(plan.cached)}"
+    why = f": {plan.cached_why}" if plan.cached is None and plan.cached_why else ""
+    yield f"cached      {_count(plan.cached)}{why}"
     wide = max(len(node.name) for node in definition.pipeline.nodes)
     for place, node in enumerate(definition.pipeline.nodes):
         count = plan.steps.get(node.name, 0)

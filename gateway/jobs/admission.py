@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from pydantic import ValidationError
 
-from flaregate_wire.definitions import Code, JobDefinition, JoinNode
+from flaregate_wire.definitions import Action, Code, JobDefinition, JoinNode
 from flaregate_wire.jobs import PlanView, Progress, Usage
 from flaregate_wire.planning import faults, plan
 from flaregate_wire.problems import Fault, faults_of
@@ -141,11 +141,13 @@ def planned(definition: JobDefinition, platform: Capabilities) -> PlanView:
     cluster = choose(definition.resources, counts, platform)
     second = None if platform.price is None else rate(cluster, platform.price)
     lengths = (len(path.nodes) * many for path, many in zip(made.paths, made.sizes, strict=True))
+    unshared = None if counts.folds is None else counts.sources * counts.folds * sum(lengths)
+    maps = definition.action is Action.MAP
     return PlanView(
         candidates=counts.candidates,
         folds=counts.folds,
-        tasks=counts.tasks,
-        tasks_unshared=None if counts.folds is None else counts.sources * counts.folds * sum(lengths),
+        tasks=definition.blocks if maps else counts.tasks,
+        tasks_unshared=definition.blocks if maps else unshared,
         steps=counts.steps,
         cluster=cluster,
         cost=_money(second, definition.limits.timeout, platform),

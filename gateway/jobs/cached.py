@@ -8,17 +8,32 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from flaregate_wire.attempts import CacheLine
-from flaregate_wire.definitions import FOLDED, Action, JobDefinition
+from flaregate_wire.definitions import FOLDED, Action, Blob, Code, JobDefinition
 from flaregate_wire.planning import naming, plan
+from flaregate_wire.planning.blocks import repeated, span_of
 from flaregate_wire.planning.families import Forest, Unit, every_family, grow
+from flaregate_wire.planning.folds import splitter_name
 from gateway.jobs.cache_index import CacheIndex, Scope
 from gateway.jobs.segments import Entries, Reading, TooMuch
 from gateway.stores.base import Store
 
 LEAVES = 50_000
-"""Candidates × folds at most; of more a plan says that it does not know."""
+"""Candidates × folds at most; of more a plan says that they are too many."""
 _NOBODY = "nobody"
 """Owns the shelves that a plan cannot see: those of what is not shared between jobs."""
+
+
+class _Unknown(Exception):
+    """It cannot be told; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a plan can say of the cache."""
+
+    tasks: int | None
+    why: str | None = None
+    """Why that is not known."""
 
 
 class CachedTasks:
@@ -30,11 +45,11 @@ class CachedTasks:
         self._now = clock
         self._turn = asyncio.Lock()
 
-    async def count(self, scope: Scope, definition: JobDefinition, scikit_learn: str) -> int | None:
-        """Tasks of a run that would not be computed, as far as the cache knows their names now.
+    async def count(self, scope: Scope, definition: JobDefinition, scikit_learn: str) -> Known:
+        """Tasks of a run that would not be computed, as far as the cache knows their names now; of a map its blocks.
 
-        None: that is not known before a worker has read the inputs, or it is too much to look through. A node whose
-        new value draws random numbers, where no earlier value did, is counted as if none did.
+        That is not known where only the job can tell, or where it is too much to look through. A node whose new value
+        draws random numbers, where no earlier value did, is counted as if none did.
 
         Args:
             scope: Where to look.
@@ -42,21 +57,20 @@ class CachedTasks:
             scikit_learn: The version in the containers.
         """
         if definition.cache == "off":
-            return 0
-        if definition.halving is not None or definition.action is Action.MAP:
-            return None
+            return Known(0)
         async with self._turn:
             try:
-                return await self._count(scope, definition, scikit_learn)
+                return Known(await self._count(scope, definition, scikit_learn))
+            except _Unknown as reason:
+                return Known(None, str(reason))
             except TooMuch:
-                return None
+                return Known(None, "it is too much to look through")
 
-    async def _count(self, scope: Scope, definition: JobDefinition, version: str) -> int | None:
-        sources = range(max(1, len(definition.objects)))
+    async def _count(self, scope: Scope, definition: JobDefinition, version: str) -> int:
+        sources = range(1 if definition.action is Action.MAP else max(1, len(definition.objects)))
+        _check_knowable(definition, sources, version)
         known = [naming.known_contents(definition, source, version) for source in sources]
         shelves = _folds_shelves(definition, sources, version)
-        if None in known or shelves is None:
-            return None
         reading = Reading(self._index, self._store, scope, self._now())
         found = await reading.entries(shelves)
         folds = [_folds(found.get(shelf, {})) for shelf in shelves] or [(naming.ALL,)] * len(sources)
@@ -64,16 +78,36 @@ class CachedTasks:
         sought = await asyncio.to_thread(_sought, definition, rows)
         entries = await reading.entries(sought.shelves)
         gone = await reading.gone(entries)
-        return await asyncio.to_thread(sought.count, entries, gone)
+        count = sought.blocks if definition.action is Action.MAP else sought.count
+        return await asyncio.to_thread(count, entries, gone)
 
 
-def _folds_shelves(definition: JobDefinition, sources: Iterable[int], version: str) -> list[str] | None:
-    """Where the digests of each source's folds are; nowhere if all rows train; None if that is not to be known."""
+def _check_knowable(definition: JobDefinition, sources: Iterable[int], version: str) -> None:
+    """Raise _Unknown where only the job can tell what its rows and folds are."""
+    if definition.halving is not None:
+        raise _Unknown("halving chooses its candidates as it goes")
+    for source in sources:
+        for name, given in naming.inputs_of(definition, source).items():
+            if naming.known_content(given, version) is None:
+                raise _Unknown(f"only the job can tell what {name} holds")
+    if definition.action in FOLDED and naming.folds_shelf(definition, 0, version) is None:
+        raise _Unknown(_folds_unknown(definition))
+
+
+def _folds_unknown(definition: JobDefinition) -> str:
+    if not isinstance(definition.cv, Code):
+        return "how the rows are cut depends on a last node that only the job can look at"
+    if splitter_name(definition) is not None:
+        return "its splitter draws without a seed"
+    return "its splitter is called by the job"
+
+
+def _folds_shelves(definition: JobDefinition, sources: Iterable[int], version: str) -> list[str]:
+    """Where the digests of each source's folds are; nowhere if all rows train."""
     if definition.action not in FOLDED:
         return []
     found = [naming.folds_shelf(definition, source, version) for source in sources]
-    known = [shelf for shelf in found if shelf is not None]
-    return known if len(known) == len(found) else None
+    return [shelf for shelf in found if shelf is not None]
 
 
 def _folds(entries: Mapping[str, CacheLine]) -> tuple[str, ...]:
@@ -84,10 +118,10 @@ def _folds(entries: Mapping[str, CacheLine]) -> tuple[str, ...]:
 
 
 def _sought(definition: JobDefinition, rows: Sequence[naming.RowNames]) -> "_Sought":
-    """In a thread: a definition may be small and its plan large. Raises TooMuch."""
+    """In a thread: a definition may be small and its plan large. Raises _Unknown."""
     made = plan(definition)
     if len(made) * sum(len(one.folds) for one in rows) > LEAVES:
-        raise TooMuch
+        raise _Unknown(f"there are more than {LEAVES} candidates × folds")
     forest = grow(every_family(made))
     shelves = naming.Shelves(made, rows, naming.uncached(definition), _NOBODY)
     for unit in forest.above.values():
@@ -117,15 +151,29 @@ class _Sought:
 
     def count(self, entries: Entries, gone: frozenset[str]) -> int:
         """The tasks on all folds of all sources that would not be computed."""
-        there = {
-            shelf: frozenset(key for key, line in lines.items() if line.blob is None or line.blob.key not in gone)
-            for shelf, lines in entries.items()
-        }
+        there = _there(entries, gone)
         return sum(
             self.forest.tasks - self._computed(source, fold, there)
             for source, rows in enumerate(self.names.sources)
             for fold in rows.folds
         )
+
+    def blocks(self, entries: Entries, gone: frozenset[str]) -> int:
+        """The blocks of a map that would not be computed. Raises _Unknown."""
+        (family,), definition = self.forest.families, self.names.plan.definition
+        keys = _there(entries, gone).get(self.names.leaf(family.leaf, 0), frozenset())
+        end = naming.ending(naming.ALL, naming.purpose(definition))
+        named = (name for name, _, rest in (key.partition("/") for key in keys) if rest == end)
+        spans = {span for name in named if (span := span_of(family.leaf.digest, name)) is not None}
+        if not spans:
+            return 0
+        given = naming.inputs_of(definition, 0)["X"]
+        if not isinstance(given, Blob) or not given.shape:
+            raise _Unknown("only the job can tell how many rows X has")
+        found = repeated(spans, given.shape[0], definition.blocks)
+        if found is None:
+            raise _Unknown("blocks adapt their size, and only some rows are known")
+        return found
 
     def _computed(self, source: int, fold: str, there: Mapping[str, frozenset[str]]) -> int:
         """Leaves that are not known, and the steps that they need until one whose result can be loaded."""
@@ -161,3 +209,11 @@ class _Sought:
             return False
         keys = there.get(self.names.step(unit.steps[-1], source), frozenset())
         return naming.key(unit.digest, naming.ending(fold, "")) in keys
+
+
+def _there(entries: Entries, gone: frozenset[str]) -> dict[str, frozenset[str]]:
+    """The keys on each shelf of what can be read."""
+    return {
+        shelf: frozenset(key for key, line in lines.items() if line.blob is None or line.blob.key not in gone)
+        for shelf, lines in entries.items()
+    }

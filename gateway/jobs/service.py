@@ -165,8 +165,8 @@ class Service:
         definition, planned = await asyncio.to_thread(work)
         definition, _ = await self.staging.resolve(tenant, definition)
         scikit_learn = self._launcher.environment().get("scikit-learn", "")
-        cached = await self._cached.count(Scope(tenant, definition.project), definition, scikit_learn)
-        return planned.model_copy(update={"cached": cached})
+        known = await self._cached.count(Scope(tenant, definition.project), definition, scikit_learn)
+        return planned.model_copy(update={"cached": known.tasks, "cached_why": known.why})
 
     async def _record(self, tenant: str, job: str) -> JobRecord:
         current = await self._repository.current(job)

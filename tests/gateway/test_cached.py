@@ -118,6 +118,16 @@ def planned(still):
     return planned
 
 
+@pytest.fixture
+def why(still):
+    async def why(definition):
+        answer = (await still.http.post("/v1/jobs:plan", json=definition)).json()
+        assert answer.get("cached") is None
+        return answer["cached_why"]
+
+    return why
+
+
 async def test_leaves_and_the_steps_that_nobody_needs(keep, planned):
     run = Run(search())
     assert await planned(search()) == (9, 0)
@@ -219,13 +229,21 @@ async def test_data_that_comes_with_scikit_learn_is_known_by_its_name(keep, plan
     assert await planned(search(**of("sklearn.datasets:load_files"))) == (9, None)
 
 
-async def test_what_is_too_much_or_not_known_yet_is_not_said(keep, planned):
+async def test_what_is_too_much_or_not_known_yet_is_not_said_but_why(keep, planned, why):
     many = search(range(LEAVES // len(FOLDS) + 1))
     await keep(Run(many).folds_known())
-    assert (await planned(many))[1] is None
+    assert await why(many) == "there are more than 50000 candidates × folds"
     run = Run(search())
     await keep(run.leaves(), size=BYTES + 1)
     assert await planned(search()) == (9, None)
-    assert (await planned(search(cv={"import": "package:Splitter"})))[1] is None
-    assert (await planned(search(inputs={"X": {"dataset": "package:load"}, "y": blob(B)})))[1] is None
-    assert (await planned(search(strategy="halving", halving={})))[1] is None
+    assert await why(search()) == "it is too much to look through"
+    assert await why(search(cv={"import": "package:Splitter"})) == "its splitter is called by the job"
+    shuffled = {"import": "sklearn.model_selection:KFold", "params": {"shuffle": True}}
+    assert await why(search(cv=shuffled)) == "its splitter draws without a seed"
+    unsigned = search(nodes=[node("pca"), node("tree", signature=None)], axes=[])
+    assert await why(unsigned) == "how the rows are cut depends on a last node that only the job can look at"
+    assert (
+        await why(search(inputs={"X": {"dataset": "package:load"}, "y": blob(B)}))
+        == "only the job can tell what X holds"
+    )
+    assert await why(search(strategy="halving", halving={})) == "halving chooses its candidates as it goes"

@@ -76,6 +76,9 @@ def test_a_plan_says_what_is_not_known():
     assert "folds       unknown" in lines
     assert "tasks       unknown (unknown if no prefix were shared)" in lines
     assert "cached      0" in lines
+    unknown = {**view, "cached_why": "its splitter is called by the job"}
+    lines = list(planned.lines(defined(TREE, "search"), PlanView.model_validate(unknown)))
+    assert "cached      unknown: its splitter is called by the job" in lines
     mapped = defined(TUNE, "map", inputs={"X": {"artifact": "job:1/X"}}, blocks=3)
     assert "blocks      3" in list(planned.lines(mapped, PlanView.model_validate(view)))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
@@ -20,34 +21,68 @@ from worker_image.engine.runner import SequentialRunner
 X, y = load_iris(return_X_y=True)
 
 
-def search(depths, pca=None, tree=None):
+def search(depths, pca=None, tree=None, mapped=None):
+    if mapped is not None:
+        return mapped, {}
     pipe = fg.Pipeline("p")
     first = pipe.node("pca", pca or PCA(random_state=0))
     pipe.node("tree", tree or DecisionTreeClassifier(random_state=0), after=first)
     return pipe, {"X": X, "y": y, "cv": 3, "axes": {"pca__n_components": [1, 2], "tree__max_depth": depths}}
 
 
+class Halves:
+    """A splitter of one's own."""
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        return 2
+
+    def split(self, X, y=None, groups=None):
+        odd = np.arange(len(X)) % 2 == 1
+        yield np.flatnonzero(odd), np.flatnonzero(~odd)
+        yield np.flatnonzero(~odd), np.flatnonzero(odd)
+
+
+def doubled(rows):
+    return rows * 2
+
+
+def mapping(rows=X, **options):
+    """Of a function, in place of the search."""
+    pipe = fg.Pipeline("p")
+    pipe.node("doubled", doubled)
+    return {"nodes": {"mapped": pipe}, "action": "map", "X": rows, "y": None, "cv": None, "axes": None, **options}
+
+
 @pytest.fixture
 async def repeat(tmp_path):
     """Run the search as a new job, and another time, and another …; gives the run and its cache's requests.
 
-    `planned` gives what the gateway says of it before: tasks, and how many of them are cached.
+    `planned` gives what the gateway says of it before: tasks, and how many of them are cached; `why` where it is not
+    known.
     """
     async with served(tmp_path / "gateway") as gateway:
         gateway.launcher.has = here()
         count = 0
 
-        async def planned(depths, *, nodes=None, **options):
+        async def view(depths=(), *, nodes=None, **options):
             pipe, usual = search(depths, **nodes or {})
 
             def ask():
                 with fg.Client(gateway.url, TOKEN) as client:
                     return client.plan(pipe, **{**usual, **options})
 
-            view = await asyncio.to_thread(ask)
-            return view.tasks, view.cached
+            return await asyncio.to_thread(ask)
 
-        async def repeat(depths, *, nodes=None, **options):
+        async def planned(depths=(), **options):
+            seen = await view(depths, **options)
+            return seen.tasks, seen.cached
+
+        async def why(depths=(), **options):
+            seen = await view(depths, **options)
+            assert seen.cached is None
+            return seen.cached_why
+
+        async def repeat(depths=(), *, nodes=None, **options):
             nonlocal count
             count += 1
             job = await gateway.submit()
@@ -61,7 +96,7 @@ async def repeat(tmp_path):
             return run, cache.requests
 
         repeat.objects = gateway.store._objects / "tenants" / "default" / "cache"
-        repeat.planned = planned
+        repeat.planned, repeat.why = planned, why
         yield repeat
 
 
@@ -130,8 +165,37 @@ async def test_a_plan_of_what_draws_is_shared_or_not_as_its_run_is(repeat):
 
 async def test_a_plan_does_not_say_what_it_cannot_know(repeat):
     loaded = {"X": fg.dataset("sklearn.datasets:load_files"), "y": fg.dataset("sklearn.datasets:load_files")}
-    assert (await repeat.planned([1, 2], **loaded))[1] is None
-    assert (await repeat.planned([1, 2], strategy="halving"))[1] is None
+    assert await repeat.why([1, 2], **loaded) == "only the job can tell what X holds"
+    assert await repeat.why([1, 2], strategy="halving") == "halving chooses its candidates as it goes"
+    iris = {"X": fg.dataset("sklearn.datasets:load_iris"), "y": fg.dataset("sklearn.datasets:load_iris")}
+    assert await repeat.why([1, 2], cv=Halves(), **iris) == "its splitter is called by the job"
+    assert await repeat.why([1, 2], cv=KFold(3, shuffle=True), **iris) == "its splitter draws without a seed"
+
+
+async def test_the_folds_of_a_splitter_of_ones_own_are_made_here_and_known(repeat):
+    assert await repeat.planned([1, 2], cv=Halves()) == (12, 0)
+    await repeat([1, 2], cv=Halves())
+    assert await repeat.planned([1, 2], cv=Halves()) == (12, 12)
+    assert await repeat.planned([1, 2, 3], cv=Halves()) == (16, 8)
+
+
+async def test_a_plan_counts_the_blocks_of_a_map_that_its_run_does_not_compute(repeat):
+    assert await repeat.planned(**mapping(blocks=4)) == (4, 0)
+    assert await repeat.planned(**mapping()) == (None, 0)
+    await repeat(**mapping(blocks=4))
+    assert await repeat.planned(**mapping(blocks=4)) == (4, 4)
+    assert await repeat.planned(**mapping(blocks=2)) == (2, 0)
+    assert await repeat.planned(**mapping()) == (None, 4)  # cut as they were before
+    assert await repeat.planned(**mapping(X + 1, blocks=4)) == (4, 0)
+    again, _ = await repeat(**mapping())
+    assert (again.result.stats.tasks, len(again.outcomes)) == (0, 4)
+    await repeat(**mapping(blocks=3))
+    known = "blocks adapt their size, and only some rows are known"
+    assert await repeat.why(**mapping()) == known  # from the first row on there are two ways
+    loaded = fg.dataset("sklearn.datasets:load_iris")
+    assert await repeat.planned(**mapping(loaded)) == (None, 0)
+    await repeat(**mapping(loaded, blocks=4))
+    assert await repeat.why(**mapping(loaded, blocks=4)) == "only the job can tell how many rows X has"
 
 
 async def test_other_scorers_are_other_results(repeat):

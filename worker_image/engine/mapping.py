@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from flaregate_wire.planning import Step
+from flaregate_wire.planning.blocks import Span, bounds
 from flaregate_wire.planning.families import Member, every_family, grow
 from worker_image.engine.drive import IN_FLIGHT_A_SLOT, PAUSE_SECONDS
 from worker_image.engine.gather import Gather
@@ -20,16 +20,6 @@ BLOCKS_A_SLOT = 4
 FIRST_ROWS = 16
 """Rows of the first blocks, while nothing is known of their pace."""
 _CUT = Cut()
-
-
-def bounds(rows: int, blocks: int) -> list[tuple[int, int]]:
-    """Where numpy.array_split cuts so many rows; blocks without rows are left out."""
-    small, larger = divmod(rows, blocks)
-    sizes = [small + 1] * larger + [small] * (blocks - larger)
-    starts = [0]
-    for size in sizes:
-        starts.append(starts[-1] + size)
-    return [(start, stop) for start, stop in pairwise(starts) if stop > start]
 
 
 def next_size(pace: float | None, rows: int, left: int, slots: int) -> int:
@@ -73,9 +63,7 @@ class Mapped:
             gather.pause()
         return gather.tally
 
-    def _span(
-        self, fixed: list[tuple[int, int]] | None, known: Mapping[tuple[int, int], Report], rows: int, slots: int
-    ) -> tuple[int, int] | None:
+    def _span(self, fixed: list[Span] | None, known: Mapping[Span, Report], rows: int, slots: int) -> Span | None:
         """The next block: as asked for, as an earlier run cut it, or as the pace says."""
         if fixed is not None:
             return fixed[self._block] if self._block < len(fixed) else None
@@ -85,7 +73,7 @@ class Mapped:
         stop = self._next + next_size(self._pace, rows, rows - self._next, slots)
         return earlier or (self._next, stop)
 
-    def _begin(self, gather: Gather, leaf: Step, span: tuple[int, int], known: Mapping[tuple[int, int], Report]) -> int:
+    def _begin(self, gather: Gather, leaf: Step, span: Span, known: Mapping[Span, Report]) -> int:
         """Submit a block, or hand out what is known of it; gives how many tasks that started."""
         member = Member(self.recall.block(leaf, span), (self._block,))
         self._next, self._block = span[1], self._block + 1
@@ -115,7 +103,7 @@ class Mapped:
             self._ended(gather, task, task.members[0], span, done.reports[0])
         return 0
 
-    def _ended(self, gather: Gather, task: Task | None, member: Member, span: tuple[int, int], report: Report) -> None:
+    def _ended(self, gather: Gather, task: Task | None, member: Member, span: Span, report: Report) -> None:
         gather.leaf(task, 0, member, _CUT, report)
         self.run.progress.done += span[1] - span[0] - 1  # a leaf counts one; here rows are counted
 

@@ -19,6 +19,7 @@ from flaregate_wire.definitions import FITS, Action
 from flaregate_wire.digests import digest
 from flaregate_wire.events import WarningDetail
 from flaregate_wire.planning import Plan, Step, naming
+from flaregate_wire.planning.blocks import Span, block_digest, span_of
 from flaregate_wire.planning.families import Family, Forest, Unit
 from worker_image.cache import Cache, Entry
 from worker_image.engine.prepare import Summary
@@ -31,10 +32,7 @@ WORTH_SECONDS = 0.5
 BYTES_A_SECOND = 400e6
 """Of fetching. Storing goes on beside the work."""
 _AT_ONCE = 4
-_SPAN = "#"
 _STEPS = "steps"
-Span = tuple[int, int]
-"""The first row and the one after the last."""
 _SCORES = ("scores", "train_scores")
 
 
@@ -170,7 +168,7 @@ class Recall:
     @staticmethod
     def block(leaf: Step, span: Span) -> Step:
         """A map's leaf on some of the rows."""
-        return replace(leaf, digest=f"{leaf.digest}{_SPAN}{span[0]}-{span[1]}")
+        return replace(leaf, digest=block_digest(leaf.digest, span))
 
     def blocks(self, leaf: Step, cut: Cut) -> dict[Span, Report]:
         """The blocks of a map that are known, by their rows."""
@@ -178,15 +176,16 @@ class Recall:
             return {}
         shelf = self._shelves.leaf(leaf, cut.source)
         known: dict[str, Report] = {}
+        spans: dict[str, Span] = {}
         for key, entry in self.cache.lookup([shelf]).get(shelf, {}).items():
             name, _, rest = key.partition("/")
-            report = _decoded(entry.report)
-            if name.startswith(leaf.digest + _SPAN) and rest == self._ending(cut, self._purpose) and report is not None:
-                known[name] = report
+            report, span = _decoded(entry.report), span_of(leaf.digest, name)
+            if span is not None and rest == self._ending(cut, self._purpose) and report is not None:
+                known[name], spans[name] = report, span
                 self._stored[name, cut] = entry
         self._leaves["", cut] = known
         self._fetch_files()
-        return {_span(name): report for name, report in known.items()}
+        return {spans[name]: report for name, report in known.items()}
 
     # What is kept
 
@@ -251,11 +250,6 @@ class Recall:
         halving = self.plan.definition.halving
         drawn = f"{cut.resources}-{halving.random_state}" if halving is not None and cut.resources else ""
         return naming.ending(fold, purpose, drawn)
-
-
-def _span(name: str) -> Span:
-    start, _, stop = name.rpartition(_SPAN)[2].partition("-")
-    return int(start), int(stop)
 
 
 def _encoded(report: Report) -> dict[str, JsonValue]:
