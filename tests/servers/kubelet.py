@@ -39,6 +39,10 @@ class Processes:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
+    def lacks(self, name, image):
+        """Whether the image of a pod cannot be pulled."""
+        return image.startswith("missing")
+
     def start(self, name, pod):
         (container,) = pod.containers
         environment = {key: os.environ[key] for key in INHERITED if key in os.environ}
@@ -59,6 +63,9 @@ class Processes:
 
 class Containers:
     """Pods as containers of Podman on one network."""
+
+    def lacks(self, name, image):
+        return image.startswith("missing")
 
     def __init__(self, podman, network, label, folder):
         self.podman, self.network, self.label, self.folder = podman, network, label, folder
@@ -155,7 +162,7 @@ class Node:
         if pod.metadata.deletionTimestamp:
             self._end(pod, process)
         elif process is None and pod.status.phase not in ENDED:
-            if pod.spec.containers[0].image.startswith("missing"):
+            if self._starts.lacks(name, pod.spec.containers[0].image):
                 self._tell(name, "Pending", {"waiting": {"reason": "ErrImagePull", "message": "no such image"}})
                 return
             self._running[name] = self._starts.start(name, pod.spec)
