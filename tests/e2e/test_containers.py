@@ -191,6 +191,8 @@ def test_a_head_without_memory_is_told_as_such_and_not_tried_again(client, host)
     job = client.map(look, [Heavy()], cache="off", workers=0, **SIZE)
     view = job.wait(timeout=200)
     assert (view.state, view.reason) == (State.FAILED, Reason.OOM_KILLED), view
+    assert "(its container has 1.50 GB and has used " in str(view.message), view
+    assert str(view.message).endswith("; resources.memory can be 3 GB"), view
     assert "resources.memory" in str(view.hint)
     assert len(view.attempts) == 1
     assert_nothing_left(host)
