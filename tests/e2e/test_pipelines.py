@@ -122,7 +122,7 @@ def test_a_candidate_that_raises_and_one_that_kills_its_process_stop_no_other(cl
 
 @pytest.mark.parametrize(("workers", "cpus"), [(1, 1), pytest.param(2, 0.5, marks=pytest.mark.slow)])
 def test_tasks_run_on_the_head_and_on_every_worker(client, iris, workers, cpus):
-    naps = [f"nap {n}" for n in range(12 * workers)]
+    naps = [f"nap {n}" for n in range(16 * workers)]
     job = search(client, iris, naps, workers=workers, min_workers=workers, cpus=cpus)
     assert len(job.result().stats.hosts) == 1 + workers
 
