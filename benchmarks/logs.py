@@ -21,7 +21,7 @@ ABOUT = (
 )
 
 
-def run(name: str, pairs: int = 3, size: int = 2 * GIB, readers: int = READERS) -> None:
+def run(name: str, pairs: int = harness.PAIRS, size: int = 2 * GIB, readers: int = READERS) -> None:
     """Measure; each row has a log of its own."""
     rows = [asyncio.run(_row(size, readers)) for _ in range(pairs)]
     told = [

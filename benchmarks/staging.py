@@ -30,7 +30,7 @@ ABOUT = (
 )
 
 
-def run(name: str, pairs: int = 3, size: int = 2 * GIB) -> None:
+def run(name: str, pairs: int = harness.PAIRS, size: int = 2 * GIB) -> None:
     """Measure; each pair has other bytes."""
     with tempfile.TemporaryDirectory(prefix="flaregate-bench-") as made:
         folder = Path(made)
