@@ -9,6 +9,9 @@ from pydantic_core import PydanticCustomError
 from flaregate_wire.limits import PART_BYTES, PARTS
 from flaregate_wire.model import PeerModel, Sha256, Time, UserModel
 
+DROP_HEADER = "Flaregate-Drop"
+"""Of a PUT without a body: the name of a file that lies in the store's own folder of drops, and is the object."""
+
 
 class Part(UserModel):
     """One part of an upload."""

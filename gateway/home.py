@@ -14,6 +14,11 @@ OPENER_YOUTH = 5.0
 """Seconds in which a program that has just made its file may still be about to lock it."""
 
 
+def drops_in(store: Path) -> Path:
+    """Where a store in a folder takes files that processes of this machine drop, each to be named by a PUT."""
+    return store / "drops"
+
+
 class HomeTaken(Exception):
     """Another gateway serves this home."""
 
@@ -25,6 +30,11 @@ class Home:
         self.path = path
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
+
+    @property
+    def store(self) -> Path:
+        """The store's folder, where the store is one."""
+        return self.path / "store"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -77,7 +77,7 @@ def assemble(settings: Settings, home: Home, url: str, launcher: Launcher) -> Ga
     secret = settings.secret.get_secret_value().encode() if settings.secret else home.secret()
     signer = UrlSigner(secret, url, settings.url_age, clock)
     repository = SqlRepository(settings.database, home.name(), settings.hold)
-    served = FolderStore(home.path / "store", signer.sign) if settings.store == "folder" else None
+    served = FolderStore(home.store, signer.sign) if settings.store == "folder" else None
     store: Store = served or _bucket(settings, repository.claims.hold)
     keys = Keys(secret)
     lease = launcher.capabilities.lease

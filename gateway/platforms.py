@@ -1,6 +1,6 @@
 """The one place that names concrete launchers: makes the one that is set, and loads its SDK only then."""
 
-from gateway.home import Home
+from gateway.home import Home, drops_in
 from gateway.launchers.base import NO_QUOTA, Launcher, Price, Quota
 from gateway.launchers.local import LocalLauncher
 from gateway.settings import Settings, inherited
@@ -22,7 +22,8 @@ def launcher(settings: Settings) -> Launcher:
 
 
 def _local(settings: Settings) -> LocalLauncher:
-    local = LocalLauncher(Home(settings.home).path, inherited())
+    home = Home(settings.home)
+    local = LocalLauncher(home.path, inherited(), drops=drops_in(home.store) if settings.store == "folder" else None)
     if settings.spare:
         local.spare(f"http://{settings.host}", settings.spare)
     return local

@@ -92,6 +92,8 @@ class CacheAccess(PeerModel):
     attempt: str
     token: str
     mode: Literal["on", "read"] = "on"
+    drops: Path | None = None
+    """Where a gateway on this machine takes large results as files."""
     patience: float = 30.0
     """Seconds that gateway and store may be away; then nothing is known and nothing is kept, and the job goes on."""
     closing: float = 20.0
@@ -104,7 +106,7 @@ class GatewayCache:
     def __init__(self, access: CacheAccess, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._requests = Requests(access.url, access.attempt, access.token, access.patience)
+        self._requests = Requests(access.url, access.attempt, access.token, access.patience, access.drops)
         self._keeper = Keeper(self._requests, folder, access.closing) if access.mode == "on" else None
 
     @property

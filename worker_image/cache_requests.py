@@ -4,6 +4,10 @@ The driver is a process without an event loop and runs no user code, so it may h
 """
 
 import hashlib
+import logging
+import os
+import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +19,14 @@ from typing import TypeVar
 import httpx
 
 from flaregate_wire.attempts import CacheObject, LargePlace, ObjectsAnswer, ObjectsRequest
-from flaregate_wire.blobs import Transfer
+from flaregate_wire.blobs import DROP_HEADER, Transfer
 from flaregate_wire.model import PeerModel
 from worker_image.gateway_link import PUTTING_TOGETHER, GatewayAway, Refused, error_of
 from worker_image.parts import Ask, Finish, Send, in_parts, pieces, sums_of
 from worker_image.settings import is_loopback
 from worker_image.transfers import StoreRefused
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 _CHUNK = 1024 * 1024
 _SERVER_FAULT = 500
@@ -34,11 +39,12 @@ _LONGEST_WAIT = 2.0
 class Requests:
     """Of one attempt. Threads may share it."""
 
-    def __init__(self, url: str, attempt: str, token: str, patience: float) -> None:
+    def __init__(self, url: str, attempt: str, token: str, patience: float, drops: Path | None = None) -> None:
         self._client = httpx.Client(base_url=url, trust_env=not is_loopback(httpx.URL(url).host))
         self._base = f"/v1/attempts/{attempt}"
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._patience = patience
+        self._drops = drops
         self._lock = threading.Lock()
         self._away = False
         self.deadline = float("inf")
@@ -83,6 +89,8 @@ class Requests:
 
     def write_file(self, path: Path) -> CacheObject:
         """Write a large result, in parts where it is very large. Raises as `write`."""
+        if self._drops is not None and (dropped := self._dropped(path, self._drops)) is not None:
+            return dropped
         sums = sums_of(path)
         if not sums.parts:
             return self.write(sums.sha256, sums.size, lambda: pieces(path))
@@ -99,6 +107,25 @@ class Requests:
         except StopIteration as done:
             return CacheObject(key=done.value, size=sums.size, sha256=sums.sha256)
 
+    def _dropped(self, path: Path, drops: Path) -> CacheObject | None:
+        """Hand the file itself over; None where the gateway does not take it so, and its bytes have to be sent."""
+        with path.open("rb") as file:
+            sha256 = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        key, transfer = self._place(sha256)
+        if httpx.URL(transfer.url).netloc != self._client.base_url.netloc:
+            return None
+        drop = drops / secrets.token_hex(16)
+        try:
+            _copy(path, drop)
+            named = transfer.model_copy(update={"headers": {**transfer.headers, DROP_HEADER: drop.name}})
+            self._put(named, 0, lambda: iter(()))
+        except (OSError, StoreRefused) as error:
+            log.warning("%s is sent, as it cannot be handed over: %s", key, error)
+            return None
+        finally:
+            drop.unlink(missing_ok=True)
+        return CacheObject(key=key, size=path.stat().st_size, sha256=sha256)
+
     def _answer(self, step: Ask | tuple[Send, ...] | Finish, path: Path) -> LargePlace | None:
         match step:
             case Ask(body):
@@ -112,10 +139,14 @@ class Requests:
 
     def write(self, sha256: str, size: int, chunks: Callable[[], Iterator[bytes]]) -> CacheObject:
         """Write an object of the cache, named by its sum. Raises GatewayAway, AttemptOver, Refused or StoreRefused."""
-        asked = ObjectsRequest(put=(f"cache/{sha256.removeprefix('sha256:')}",))
-        ((key, transfer),) = ObjectsAnswer.model_validate_json(self.ask("/objects", asked)).put
+        key, transfer = self._place(sha256)
         self._put(transfer, size, chunks)
         return CacheObject(key=key, size=size, sha256=sha256)
+
+    def _place(self, sha256: str) -> tuple[str, Transfer]:
+        asked = ObjectsRequest(put=(f"cache/{sha256.removeprefix('sha256:')}",))
+        ((key, transfer),) = ObjectsAnswer.model_validate_json(self.ask("/objects", asked)).put
+        return key, transfer
 
     def _put(self, transfer: Transfer, size: int, chunks: Callable[[], Iterator[bytes]]) -> None:
         headers = {**transfer.headers, "Content-Length": str(size)}
@@ -175,6 +206,14 @@ class Requests:
     def close(self) -> None:
         """Let go of the connections."""
         self._client.close()
+
+
+def _copy(path: Path, drop: Path) -> None:
+    """As a second name of the same bytes, where both lie on one file system."""
+    try:
+        os.link(path, drop)
+    except OSError:
+        shutil.copyfile(path, drop)
 
 
 def _check(response: httpx.Response) -> None:

@@ -85,7 +85,7 @@ def _cache(work: Work) -> Cache:
     if access is None:
         return NoCache()
     mode: Literal["on", "read"] = "read" if work.definition.cache == "read" else "on"
-    given = CacheAccess(url=access.url, attempt=access.attempt, token=access.token, mode=mode)
+    given = CacheAccess(url=access.url, attempt=access.attempt, token=access.token, mode=mode, drops=access.drops)
     return GatewayCache(given, Path(work.scratch) / "cache")
 
 

@@ -130,7 +130,11 @@ class Head:
                 scratch=str(container.artifacts),
                 join_deadline=order.join_deadline,
                 gateway=GatewayAccess(
-                    url=container.settings.url, attempt=order.attempt, token=order.token, boot=link.boot
+                    url=container.settings.url,
+                    attempt=order.attempt,
+                    token=order.token,
+                    boot=link.boot,
+                    drops=container.settings.drops,
                 ),
                 last=not self.warm,
             )

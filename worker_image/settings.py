@@ -19,6 +19,7 @@ _OWN = (
     "FLAREGATE_PARK",
     "FLAREGATE_SPARE",
     "FLAREGATE_PACKAGES",
+    "FLAREGATE_DROPS",
 )
 _INDICES = ("JOB_INDEX", "AWS_BATCH_JOB_NODE_INDEX")
 """Where Code Engine and AWS Batch say which container this is."""
@@ -43,6 +44,8 @@ class Settings:
     """The file by which this container says that it waits for another job, where its launcher has one."""
     packages: Path | None = None
     """Where containers of this machine share the packages that jobs bring."""
+    drops: Path | None = None
+    """Where a gateway on this machine takes large results as files, if it keeps its store in a folder."""
     spare: float | None = None
     """Seconds to wait for the first job, of a head that was started before there was one: attempt is a name only."""
     patience: float = 60.0
@@ -64,6 +67,7 @@ class Settings:
             node_ip=own.get("FLAREGATE_NODE_IP") or node_ip(url, attempt, int(index)),
             park=Path(own["FLAREGATE_PARK"]) if "FLAREGATE_PARK" in own else None,
             packages=Path(own["FLAREGATE_PACKAGES"]) if "FLAREGATE_PACKAGES" in own else None,
+            drops=Path(own["FLAREGATE_DROPS"]) if "FLAREGATE_DROPS" in own else None,
             spare=float(own["FLAREGATE_SPARE"]) if "FLAREGATE_SPARE" in own else None,
             child_environment={name: value for name, value in environ.items() if not name.startswith(_KEPT_BACK)},
         )

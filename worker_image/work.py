@@ -1,5 +1,6 @@
 """What supervisor and driver say to each other over the driver's pipes, one JSON document a line."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
@@ -27,6 +28,8 @@ class GatewayAccess(PeerModel):
     attempt: str
     token: str = Field(repr=False)
     boot: str
+    drops: Path | None = None
+    """As in the container's settings."""
 
 
 class LocalFile(PeerModel):

@@ -5,7 +5,7 @@ from contextlib import suppress
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
-from flaregate_wire.blobs import BlobAnswer, BlobOffer
+from flaregate_wire.blobs import DROP_HEADER, BlobAnswer, BlobOffer
 from flaregate_wire.limits import BLOB_BYTES
 from flaregate_wire.problems import Code
 from gateway.api.bodies import pieces, read
@@ -70,9 +70,16 @@ async def get_object(request: Request, key: str) -> Response:
     "/objects/{key:path}", status_code=204, responses=problems(Code.URL_EXPIRED, Code.BLOB_MISMATCH, Code.TOO_LARGE)
 )
 async def put_object(request: Request, key: str) -> Response:
-    """Write an object, or a part of one, by a presigned URL: once, whole, of the size and sum that were signed."""
+    """Write an object, or a part of one, by a presigned URL: once, whole, of the size and sum that were signed.
+
+    A process of this machine may have put the file itself into the store's folder of drops, and name it instead.
+    """
     store, signer = _served(request)
     granted = signer.check("PUT", key, request.query_params)
+    if (drop := request.headers.get(DROP_HEADER)) is not None and granted.slot is None:
+        with suppress(ObjectExists):
+            await store.take(key, drop)
+        return Response(status_code=204)
     body = pieces(request, BLOB_BYTES, "blob_bytes")
     if granted.slot is not None:
         await store.put_part(key, granted.slot, body, granted.expected)

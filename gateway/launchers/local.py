@@ -74,12 +74,23 @@ class LocalLauncher:
         home: Path,
         inherited: Mapping[str, str],
         *,
+        drops: Path | None = None,
         command: Sequence[str] = _WORKER,
         lease: float = 60.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`inherited` is the gateway's own environment, of which containers get the little that they need."""
+        """Make it.
+
+        Args:
+            home: Of the gateway; runs have their folders in it.
+            inherited: The gateway's own environment, of which containers get the little that they need.
+            drops: Where the gateway takes files of containers, if its store is a folder of this machine.
+            command: What a container runs.
+            lease: Seconds that a container lives without an answer of a gateway.
+            clock: The time.
+        """
         self._home = home.resolve()
+        self._drops = None if drops is None else drops.resolve()
         self._command = tuple(command)
         self._clock = clock
         self._environment = {
@@ -222,6 +233,7 @@ class LocalLauncher:
             **({"FLAREGATE_PARK": str(run.parked)} if parks else {}),
             "FLAREGATE_RUN": str(self._marker(attempt, index)),
             "FLAREGATE_PACKAGES": str(folder_in(self._home)),
+            **({} if self._drops is None else {"FLAREGATE_DROPS": str(self._drops)}),
             "TMPDIR": str(self._make_temp(attempt, index)),
         }
         try:

@@ -5,13 +5,16 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO, Protocol
 
 from flaregate_wire.blobs import Part, Transfer
+from gateway.home import drops_in
 from gateway.stores.base import (
     ANYTHING,
     Abilities,
@@ -30,7 +33,9 @@ from gateway.stores.signing import Slot
 
 PIECE = 1024 * 1024
 DATA, KEY = "data", "key"
-_UPLOAD = re.compile(r"[0-9a-f]{32}")
+_NAME = re.compile(r"[0-9a-f]{32}")
+_DROP_SECONDS = 3600.0
+"""For which a drop may lie about; who dropped it has been killed by then."""
 
 
 class Sign(Protocol):
@@ -46,8 +51,9 @@ class FolderStore:
         self._objects = root / "objects"
         self._drafts = root / "drafts"
         self._uploads = root / "uploads"
+        self._drops = drops_in(root)
         self._sign = sign
-        for folder in (self._objects, self._drafts, self._uploads):
+        for folder in (self._objects, self._drafts, self._uploads, self._drops):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for draft in self._drafts.iterdir():
             draft.unlink(missing_ok=True)  # left by a gateway that was killed
@@ -91,6 +97,11 @@ class FolderStore:
             draft.unlink(missing_ok=True)
         return await self.head(key)
 
+    async def take(self, key: str, drop: str) -> None:
+        if not _NAME.fullmatch(drop):
+            raise UploadMissing(drop[:80])
+        await asyncio.to_thread(_take, self._drops / drop, self._path(key))
+
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         base = self._path(prefix.rstrip("/"))
         for path in await asyncio.to_thread(lambda: [found for found in base.rglob("*") if found.is_file()]):
@@ -127,7 +138,7 @@ class FolderStore:
 
     def _upload(self, upload: str) -> Path:
         """The folder of an upload: the object as far as it has come, and a file for each part with its sum."""
-        if not _UPLOAD.fullmatch(upload):
+        if not _NAME.fullmatch(upload):
             raise UploadMissing(upload[:80])
         return self._uploads / upload
 
@@ -283,6 +294,21 @@ async def _fill(file: BinaryIO, pieces: AsyncIterator[bytes], expected: Expected
     await asyncio.to_thread(flush)
     check.end()
     await asyncio.to_thread(file.flush)
+
+
+def _take(drop: Path, path: Path) -> None:
+    try:
+        if not S_ISREG(drop.lstat().st_mode):
+            raise UploadMissing(drop.name)
+        _publish(drop, path, if_absent=True)
+    except FileNotFoundError as error:
+        raise UploadMissing(drop.name) from error
+    finally:
+        drop.unlink(missing_ok=True)
+    for other in drop.parent.iterdir():
+        with suppress(FileNotFoundError):  # another request has just taken it
+            if time.time() - other.lstat().st_ctime > _DROP_SECONDS:
+                other.unlink()
 
 
 def _publish(draft: Path, path: Path, *, if_absent: bool) -> None:

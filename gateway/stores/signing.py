@@ -40,6 +40,13 @@ class Grant:
 class ServedStore(Store, Protocol):
     """A store whose presigned URLs the gateway serves."""
 
+    async def take(self, key: str, drop: str) -> None:
+        """Make a file that a process of this machine has dropped an object; whoever reads it checks its sum.
+
+        Raises UploadMissing where there is no such file, ObjectExists where the object is there already.
+        """
+        ...
+
     async def put_part(self, key: str, slot: Slot, pieces: AsyncIterator[bytes], expected: Expected) -> None:
         """Keep one part. Raises UploadMissing, ObjectMismatch; a part that is there already stays as it is."""
         ...

@@ -2,12 +2,14 @@
 
 import asyncio
 import hashlib
+import time
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flaregate_wire.blobs import Part
+from flaregate_wire.blobs import DROP_HEADER, Part
+from gateway.home import drops_in
 from gateway.stores.base import Expected, KeyRefused, ObjectExists, ObjectMismatch, ObjectMissing, UploadMissing
 from gateway.stores.folder import FolderStore
 from gateway.stores.signing import Grant, Slot, UrlRefused, UrlSigner
@@ -391,6 +393,42 @@ async def test_a_folder_resumes_uploads_after_a_restart(tmp_path, signer):
     await again.finish("k", upload, parts)
     assert await get(again, "k") == b"onetwo"
     assert list((tmp_path / "store" / "uploads").iterdir()) == []
+
+
+async def dropped(http, store, key, name, data=b"old"):
+    """What a PUT says that names a file of the folder of drops."""
+    request = store.presign("PUT", key, Expected(3, "sha256:" + "0" * 64))
+    return (await http.put(request.url, headers={DROP_HEADER: name})).status_code
+
+
+async def test_a_folder_takes_files_of_its_own_machine(tmp_path, signer):
+    async with stores.folder(tmp_path, signer) as kit:
+        drops, (one, two, three) = drops_in(tmp_path / "store"), ("1" * 32, "2" * 32, "3" * 32)
+        (drops / one).write_bytes(b"new")
+        (drops / two).write_bytes(b"other")
+        (drops / three).symlink_to(tmp_path / "signer")
+        assert await dropped(kit.http, kit.store, "a/k", one) == 204
+        assert await get(kit.store, "a/k") == b"new"
+        assert await dropped(kit.http, kit.store, "a/k", one) == 404, "it is gone"
+        assert await dropped(kit.http, kit.store, "a/k", two) == 204
+        assert await get(kit.store, "a/k") == b"new", "what is there stays"
+        for name in (three, "../objects/a/k", "4" * 32, "", "x" * 32):
+            assert await dropped(kit.http, kit.store, "a/l", name) == 404
+        assert list(drops.iterdir()) == []
+        assert await names(kit.store, "a/") == ["a/k"]
+
+
+async def test_a_folder_removes_what_killed_processes_dropped(tmp_path, signer, monkeypatch):
+    store = FolderStore(tmp_path / "store", signer.sign)
+    drops = drops_in(tmp_path / "store")
+    for name in ("1" * 32, "2" * 32):
+        (drops / name).write_bytes(b"left")
+    now = time.time()
+    for seconds, left in ((3500, ["2" * 32]), (3700, [])):
+        (drops / ("1" * 32)).write_bytes(b"new")
+        monkeypatch.setattr("gateway.stores.folder.time.time", lambda seconds=seconds: now + seconds)
+        await store.take(f"k{seconds}", "1" * 32)
+        assert [path.name for path in drops.iterdir()] == left
 
 
 def query(transfer):

@@ -53,7 +53,7 @@ def output(tmp_path, attempt, index=0):
 async def test_a_container_gets_its_variables_and_little_else(make, tmp_path):
     passed_on = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "OPENBLAS_CORETYPE": "Haswell"}
     inherited = {**passed_on, "FLAREGATE_TOKEN": "canary", "AWS_SECRET": "canary"}
-    launcher = make("import os, json; print(json.dumps(dict(os.environ)))", inherited)
+    launcher = make("import os, json; print(json.dumps(dict(os.environ)))", inherited, drops=tmp_path / "drops")
     asked = order("j1-a", workers=0)
     await gone(launcher, await launcher.launch(asked))
     environment = json.loads(output(tmp_path, "j1-a"))
@@ -68,6 +68,7 @@ async def test_a_container_gets_its_variables_and_little_else(make, tmp_path):
         "FLAREGATE_RUN": f"{tmp_path}/home/j1-a/0",
         "FLAREGATE_PARK": f"{tmp_path}/home/runs/j1-a/parked",
         "FLAREGATE_PACKAGES": f"{tmp_path}/home/packages",
+        "FLAREGATE_DROPS": f"{tmp_path}/drops",
     }
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from flaregate_wire.blobs import Transfer
 from tests.served import served
+from worker_image import cache_requests
 from worker_image.cache import CacheAccess, Entry, GatewayCache, NoCache
 from worker_image.cache_keeper import FLUSH_SECONDS
 
@@ -28,10 +30,11 @@ def opened(gateway, tmp_path):
     """The cache of a new job's head."""
     made = []
 
-    async def opened(job=None, mode="on", patience=1.0, **more):
+    async def opened(job=None, mode="on", patience=1.0, drops=None, **more):
         job = job or await gateway.submit(**more)
         head = await gateway.head(job)
-        access = CacheAccess(url=gateway.url, attempt=head.attempt, token=head.token, mode=mode, patience=patience)
+        who = {"url": gateway.url, "attempt": head.attempt, "token": head.token}
+        access = CacheAccess(**who, mode=mode, patience=patience, drops=drops)
         made.append(Sideways(GatewayCache(access, tmp_path / f"cache-{len(made)}"), head, job))
         return made[-1]
 
@@ -148,6 +151,57 @@ async def test_each_file_costs_two_requests_and_is_there_before_its_entry(gatewa
     assert {(tmp_path / f"k{number}").read_bytes() for number in range(10)} == {b"%d" % n * 1000 for n in range(10)}
     await reader.close()
     assert list(cache.cache._folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("one_file_system", [True, False])
+async def test_on_the_gateways_machine_a_file_is_handed_over_and_not_sent(
+    gateway, opened, tmp_path, monkeypatch, one_file_system
+):
+    if not one_file_system:
+        link = os.link
+        monkeypatch.setattr(
+            cache_requests.os, "link", lambda path, to: link(path, to if "drops" not in str(to) else "")
+        )
+    drops = gateway.store._drops
+    cache = await opened(drops=drops)
+    large = tmp_path / "large"
+    large.write_bytes(os.urandom(1000))
+    cache.keep(A, "k", {}, large)
+    await cache.close()
+    assert cache.cache.requests == 2 + 3, "as many as with its bytes"
+    (path,) = objects(gateway, large.read_bytes())
+    assert path.samefile(large) == one_file_system
+    assert path.stat().st_nlink == 1 + one_file_system
+    assert list(drops.iterdir()) == list(cache.cache._folder.iterdir()) == []
+    reader = await opened()
+    assert await reader.fetch((await reader.lookup(A))[A]["k"], tmp_path / "fetched")
+    await reader.close()
+
+
+async def test_what_cannot_be_handed_over_is_sent(gateway, opened, tmp_path, caplog):
+    (tmp_path / "elsewhere").mkdir()
+    for number, drops in enumerate([tmp_path / "nowhere", tmp_path / "elsewhere"]):
+        cache = await opened(drops=drops)
+        large = tmp_path / "large"
+        large.write_bytes(b"%d" % number * 1000)
+        cache.keep(A, f"k{number}", {}, large)
+        await cache.close()
+        assert len(objects(gateway, large.read_bytes())) == 1
+        assert caplog.text.count("cannot be handed over") == number + 1
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+async def test_a_file_is_not_handed_over_to_a_store_with_addresses_of_its_own(opened, tmp_path, monkeypatch):
+    drops, sent = tmp_path / "drops", []
+    cache = await opened(drops=drops)
+    place = Transfer(method="PUT", url="http://store.test/k")
+    monkeypatch.setattr(cache.cache._requests, "_place", lambda sha256: ("k", place))
+    monkeypatch.setattr(cache.cache._requests, "_put", lambda transfer, size, chunks: sent.append((transfer, size)))
+    large = tmp_path / "large"
+    large.write_bytes(b"x" * 1000)
+    assert cache.cache._requests.write_file(large).size == 1000
+    assert sent == [(place, 1000)]
+    await cache.close()
 
 
 async def test_a_corrupt_segment_is_as_if_absent(gateway, opened, caplog):
