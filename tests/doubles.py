@@ -252,7 +252,7 @@ def log(index, key, start, size):
     return {"type": "log", "time": TIME, "index": index, "key": key, "start": start, "size": size}
 
 
-async def until(condition, seconds=5.0, every=0.01):
+async def until(condition, seconds=20.0, every=0.01):
     """Wait for a condition, which may be awaitable; a falsy last value fails the test."""
     end = asyncio.get_running_loop().time() + seconds
     while True:
