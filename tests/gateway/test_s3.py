@@ -204,33 +204,41 @@ class Cutting:
         self._port = port
         self.cuts = list(cuts)
         self._tls = tls
-        self._passing = set()
+        self._passing = {}
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._pass, "127.0.0.1", 0, ssl=self._tls)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_):
         self._server.close()
+        for _ in range(3):  # until what was accepted just now is there
+            await asyncio.sleep(0)
         for task in self._passing:
             task.cancel()
-        if self._passing:
-            await asyncio.wait(self._passing)
+        await asyncio.gather(*self._passing, return_exceptions=True)
+        for writer in self._passing.values():  # also of one that was cancelled before it began
+            await _ended(writer)
+
+    def _accept(self, reader, writer):
+        self._passing[asyncio.create_task(self._pass(reader, writer))] = writer
 
     async def _pass(self, reader, writer):
-        self._passing.add(asyncio.current_task())
-        there = await asyncio.open_connection("127.0.0.1", self._port)
-        asking = asyncio.create_task(self._copy(reader, there[1], None))
+        try:
+            there = await asyncio.open_connection("127.0.0.1", self._port)
+            await self._between(reader, writer, *there)
+        finally:
+            await _ended(writer)
+
+    async def _between(self, reader, writer, their_reader, their_writer):
+        asking = asyncio.create_task(self._copy(reader, their_writer, None))
         try:
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                await self._copy(there[0], writer, self.cuts.pop(0) if self.cuts else None)
+                await self._copy(their_reader, writer, self.cuts.pop(0) if self.cuts else None)
         finally:
             asking.cancel()
-            for one in (writer, there[1]):
-                one.transport.abort()
-                with contextlib.suppress(ConnectionError):
-                    await one.wait_closed()
+            await _ended(their_writer)
             await asyncio.wait([asking])
 
     async def _copy(self, reader, writer, limit):
@@ -242,6 +250,12 @@ class Cutting:
             await writer.drain()
             if limit == 0:
                 return
+
+
+async def _ended(writer):
+    writer.transport.abort()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def test_a_read_that_breaks_off_goes_on_where_it_was(moto, tmp_path):
