@@ -212,9 +212,9 @@ class Cutting:
         return self
 
     async def __aexit__(self, *_):
-        self._server.close()
-        for _ in range(3):  # until what was accepted just now is there
+        for _ in range(3):  # a server that is closed leaves the socket behind that it has just accepted
             await asyncio.sleep(0)
+        self._server.close()
         for task in self._passing:
             task.cancel()
         await asyncio.gather(*self._passing, return_exceptions=True)
