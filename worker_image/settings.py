@@ -65,12 +65,16 @@ class Settings:
             index=int(index),
             bootstrap=own["FLAREGATE_BOOTSTRAP"] if "FLAREGATE_SPARE" not in own else "",
             node_ip=own.get("FLAREGATE_NODE_IP") or node_ip(url, attempt, int(index)),
-            park=Path(own["FLAREGATE_PARK"]) if "FLAREGATE_PARK" in own else None,
-            packages=Path(own["FLAREGATE_PACKAGES"]) if "FLAREGATE_PACKAGES" in own else None,
-            drops=Path(own["FLAREGATE_DROPS"]) if "FLAREGATE_DROPS" in own else None,
+            park=_path(own.get("FLAREGATE_PARK")),
+            packages=_path(own.get("FLAREGATE_PACKAGES")),
+            drops=_path(own.get("FLAREGATE_DROPS")),
             spare=float(own["FLAREGATE_SPARE"]) if "FLAREGATE_SPARE" in own else None,
             child_environment={name: value for name, value in environ.items() if not name.startswith(_KEPT_BACK)},
         )
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def node_ip(url: str, attempt: str, index: int) -> str:

@@ -50,9 +50,9 @@ def signed(definition: JobDefinition) -> JobDefinition:
 def _signed(node: Node) -> Node:
     if isinstance(node, JoinNode | ModelNode) or node.signature is not None or node.import_ is None:
         return node
-    known = _signature(node.import_, node.params)
     if node.import_ not in catalogue():
         return node
+    known = _signature(node.import_, node.params)
     whole = all(map(is_known_code, node.params.values()))
     code = node.code or (f"scikit-learn=={_document()['scikit-learn']}" if whole else None)
     return node.model_copy(update={"signature": known, "code": code})

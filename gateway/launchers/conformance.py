@@ -10,7 +10,7 @@ Needs pytest with pytest-asyncio in its auto mode.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -63,10 +63,6 @@ def order(platform: Platform, attempt: str | None = None, workers: int = 1, **ch
 
 class LauncherConformance:
     """Give a fixture `platform`; each test leaves what it started to it."""
-
-    @pytest.fixture
-    def platform(self) -> Iterator[Platform]:
-        raise NotImplementedError("the suite needs a fixture 'platform'")
 
     async def test_a_launched_run_is_seen_with_head_and_workers(self, platform: Platform) -> None:
         launcher = platform.launcher(SLEEPS)
