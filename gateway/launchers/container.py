@@ -39,6 +39,7 @@ GATEWAY, ATTEMPT, INDEX = "io.flaregate.gateway", "io.flaregate.attempt", "io.fl
 ENVIRONMENT = "io.flaregate.environment"
 """The label of a worker's image that says what is in it."""
 _PIDS = 4096
+_CREATED = "created"
 _RUNNING = frozenset({"running", "paused", "restarting", "removing", "stopping"})
 _ENDED = frozenset({"exited", "dead", "stopped"})
 _KILLED, _SIGNALLED = 137, 128
@@ -137,7 +138,7 @@ class ContainerLauncher:
     def _launch(self, order: LaunchOrder) -> None:
         handle = self.handle(order.attempt)
         try:
-            known = {int(one.labels[INDEX]) for one in self._of_run(handle)}
+            known = {int(one.labels[INDEX]) for one in self._of_run(handle) if one.status != _CREATED}
             if not known:
                 self._make_network(handle)
             for index in order.indices:
@@ -204,8 +205,13 @@ class ContainerLauncher:
             if not _taken(exc):
                 raise
             container = self._docker.containers.get(name)
-        if container.status == "created":
-            container.start()  # starting one that has started meanwhile is a success
+        if container.status == _CREATED:
+            try:
+                container.start()
+            except APIError:
+                container.reload()
+                if container.status == _CREATED:
+                    raise  # and if not, it has been started meanwhile: Podman calls that an improper state
 
     def _labels(self, attempt: str) -> dict[str, str]:
         return {GATEWAY: self._settings.gateway, ATTEMPT: attempt}
@@ -252,7 +258,7 @@ class ContainerLauncher:
 
     def _stop(self, handle: Handle, signal: str) -> None:
         def end(container: Any) -> None:
-            if container.status == "created":  # it never ran, and will not
+            if container.status == _CREATED:  # it never ran, and will not
                 container.remove(force=True)
             else:
                 container.kill(signal)

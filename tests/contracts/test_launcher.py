@@ -7,8 +7,9 @@ import warnings
 from dataclasses import replace
 
 import pytest
+from docker.models.containers import Container
 
-from gateway.launchers.base import ImageRefused
+from gateway.launchers.base import ImageRefused, LaunchFailed
 from gateway.launchers.conformance import HEAD_ENDS, SLEEPS, LauncherConformance, gone, order, running
 from tests.contracts.launchers import (
     AwsBatchPlatform,
@@ -20,7 +21,7 @@ from tests.contracts.launchers import (
 from tests.servers.aws_batch import aws_batch
 from tests.servers.code_engine import code_engine
 from tests.servers.kubernetes import kubernetes
-from tests.servers.podman import BARE, Podman
+from tests.servers.podman import BARE, Podman, refusal
 
 
 class TestLocal(LauncherConformance):
@@ -62,6 +63,32 @@ class TestContainer(LauncherConformance):
         podman.run("untag", tag, tag)
         with pytest.raises(ImageRefused, match=tag):
             await launcher.launch(order(platform))
+
+    async def test_a_container_that_another_launch_starts_first_is_started(self, platform, monkeypatch):
+        start = Container.start
+
+        def second(container):
+            start(container)
+            raise refusal(500, "must be in Created or Stopped state to be started: container state improper")
+
+        monkeypatch.setattr(Container, "start", second)
+        launcher = platform.launcher(SLEEPS)
+        await running(platform, launcher, await launcher.launch(order(platform)))
+
+    async def test_a_container_that_was_created_and_not_started_is_started_by_the_next_launch(
+        self, platform, monkeypatch
+    ):
+        def fails(_):
+            raise refusal(500, "no space left on device")
+
+        launcher, asked = platform.launcher(SLEEPS), order(platform)
+        with monkeypatch.context() as patched:
+            patched.setattr(Container, "start", fails)
+            for _ in range(2):
+                with pytest.raises(LaunchFailed, match="no space left"):
+                    await launcher.launch(asked)
+        seen = await running(platform, launcher, await launcher.launch(asked))
+        assert [one.index for one in seen.instances] == [0, 1]
 
 
 class TestCodeEngine(LauncherConformance):

@@ -1,17 +1,10 @@
 """What a container engine answers, in the launcher's words; the rest is the conformance suite on a real one."""
 
 import pytest
-import requests
-from docker.errors import APIError
 
 from gateway.launchers.base import CannotSee
 from gateway.launchers.container import ContainerLauncher
-
-
-def refusal(status, words):
-    response = requests.Response()
-    response.status_code = status
-    return APIError("500 Server Error", response, words)
+from tests.servers.podman import refusal
 
 
 @pytest.mark.parametrize(

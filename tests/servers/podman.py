@@ -11,6 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import requests
+from docker.errors import APIError
+
 ROOT = Path(__file__).parents[2]
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 WORKER, GATEWAY, BARE = (
@@ -28,6 +31,13 @@ events_logger = "file"
 """
 CERTIFICATES = Path("/etc/ssl/certs")
 _PIP = (Path("/etc/pip.conf"),)
+
+
+def refusal(status, words):
+    """What docker-py raises when the engine answers so."""
+    response = requests.Response()
+    response.status_code = status
+    return APIError(f"{status} Server Error", response, words)
 
 
 class Podman:
