@@ -11,6 +11,7 @@ MODULES = {
     **dict.fromkeys(("w1", "w2", "w3", "w4", "w5", "w6"), "contests"),
     **dict.fromkeys(("events", "streams"), "events"),
     "images": "images",
+    "job_api": "job_api",
     "logs": "logs",
     "clusters": "clusters",
     "many_jobs": "many_jobs",

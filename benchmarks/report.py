@@ -8,17 +8,17 @@ from typing import Any
 from benchmarks.harness import RESULTS
 
 ORDER = (
-    *("w1", "w2", "w3", "w4", "w5", "w6", "repeat", "scale", "small", "cold_start", "submissions", "many_jobs"),
-    *("events", "streams", "logs", "staging", "images", "platforms", "clusters", "wake"),
+    *("w1", "w2", "w3", "w4", "w5", "w6", "repeat", "scale", "small", "cold_start", "submissions"),
+    *("many_jobs", "job_api", "events", "streams", "logs", "staging", "images", "platforms", "clusters", "wake"),
 )
 WORKLOADS = ("w1", "w2", "w3", "w4", "w5", "w6")
 INTRO = """# Performance
 
 `make bench` runs every benchmark against those who can do the same work: scikit-learn or joblib on two processes,
-dask-ml, joblib's Ray backend, and the plan that an expert would write by hand for Ray. All run in one go and in pairs;
-`make bench NAME=w3` runs one. The peers are installed into `.venv-bench`. Raw rows, machine and versions go to
-`benchmarks/results/`, and `make docs` makes this page from these files. Absolute figures drift from machine to machine:
-compare within a row. Every pair asserts equal numbers before it counts.
+dask-ml, joblib's Ray backend, the Ray Job API, and the plan that an expert would write by hand for Ray. All run in one
+go and in pairs; `make bench NAME=w3` runs one. The peers are installed into `.venv-bench`. Raw rows, machine and
+versions go to `benchmarks/results/`, and `make docs` makes this page from these files. Absolute figures drift from
+machine to machine: compare within a row. Every pair asserts equal numbers before it counts.
 
 `python -m benchmarks profile w3` writes where the time of a search goes to `benchmarks/results/profile_w3.txt`.
 """

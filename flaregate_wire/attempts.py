@@ -26,12 +26,15 @@ class TrustScope(PeerModel):
 
 
 class Slots(PeerModel):
-    """Where a container writes its events, one object after the other, while the gateway is away.
+    """Where a container writes its events and its log while the gateway is away.
 
-    An object has one EventBatch a line and is at most SPILL_BYTES long.
+    An object of events has one EventBatch a line and is at most SPILL_BYTES long; one of the log is a segment.
     """
 
-    put: tuple[Transfer, ...]
+    put: tuple[Transfer, ...] = Field(description="For events, one object after the other.")
+    logs: tuple[tuple[str, Transfer], ...] = Field(
+        default=(), description="Keys and requests for segments of the log, each for one that an event tells of."
+    )
     seconds: float = Field(gt=0, description="How long the requests are good for.")
 
 

@@ -17,18 +17,22 @@ from worker_image.outbox import Outbox
 from worker_image.ray_cluster import ray_environment, start_command
 from worker_image.reporting import Reporter
 from worker_image.settings import Settings
+from worker_image.spill import Spill
 from worker_image.transfers import put_bytes
 
 
 class Container:
     """One container of an attempt while it runs. On a warm head the next attempt's takes over the folder."""
 
-    def __init__(self, settings: Settings, order: Order, link: GatewayLink, reporter: Reporter, scratch: Path) -> None:
+    def __init__(
+        self, settings: Settings, order: Order, link: GatewayLink, spill: Spill, reporter: Reporter, scratch: Path
+    ) -> None:
         self.settings = settings
         self.order = order
         self.link = link
         self.reporter = reporter
-        self.log = ContainerLog(self._ship_log)
+        self.log = ContainerLog(self._ship_log, self._keep_log)
+        self._spill = spill
         self.committed = False
         """Whether the gateway has taken the manifest."""
         self.blobs = scratch / "blobs"
@@ -79,12 +83,25 @@ class Container:
         return start_command(self.settings.node_ip, self.ray_temp, self.order.cluster, join, self.order.index)
 
     async def _ship_log(self, start: int, segment: bytes) -> None:
-        key = await put_bytes(self.link, f"logs/{self.order.index}/{start:012d}", segment)
+        self._shipped(start, segment, await put_bytes(self.link, f"logs/{self.order.index}/{start:012d}", segment))
+
+    async def _keep_log(self, start: int, segment: bytes) -> bool:
+        key = await self._spill.keep_log(segment)
+        if key is not None:
+            self._shipped(start, segment, key)
+        return key is not None
+
+    def _shipped(self, start: int, segment: bytes, key: str) -> None:
         self.reporter.report(
             LogEvent(
                 time=_now(), attempt=self.order.number, index=self.order.index, key=key, start=start, size=len(segment)
             )
         )
+
+    async def leave_behind(self) -> None:
+        """Write what the gateway has not had to the store, where it finds it."""
+        await self.log.keep()
+        await self.reporter.spill()
 
 
 def environment(settings: Settings, scratch: Path, ray_token: str) -> dict[str, str]:

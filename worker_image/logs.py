@@ -21,6 +21,8 @@ _BUFFER_BYTES = 8 * 1024 * 1024
 """Above this, whoever writes waits."""
 _WAITS = (0.2, 2.0)
 """Seconds between segments: short for the first output and after silence, longer for who prints on and on."""
+_KEPT = (1, 2, 4, 8, 16, 32)
+"""In which of the tries while the gateway is away, one a second, the log is kept without it; then in each 32nd."""
 _LOOK_SECONDS = 0.2
 _READ_BYTES = 256 * 1024
 _LINE_BYTES = 64 * 1024
@@ -35,15 +37,20 @@ _RAYS_OWN_LINES = re.compile(
 
 Ship = Callable[[int, bytes], Awaitable[None]]
 """Write the segment that starts at this offset to the store, and announce it."""
+Keep = Callable[[int, bytes], Awaitable[bool]]
+"""The same without the gateway, as far as that can be done; gives whether it was."""
 
 
 class ContainerLog:
     """What has been written and not yet shipped. `run` ships until it is cancelled."""
 
-    def __init__(self, ship: Ship) -> None:
+    def __init__(self, ship: Ship, keep: Keep) -> None:
         self._ship = ship
+        self._keep = keep
         self._buffer = bytearray()
         self._start = 0
+        self._away = 0
+        """Tries in which the gateway was away, since something was shipped."""
         self._tail = bytearray()
         self._written = asyncio.Event()
         self._full = asyncio.Event()
@@ -82,6 +89,9 @@ class ContainerLog:
             try:
                 await self.flush()
             except GatewayAway:
+                self._away += 1
+                if self._away in _KEPT or not self._away % _KEPT[-1] or not self._room.is_set():
+                    await self.keep()
                 await asyncio.sleep(1.0)
 
     async def flush(self) -> None:
@@ -96,12 +106,23 @@ class ContainerLog:
                 except (GatewayAway, StoreRefused):
                     self._written.set()
                     raise
-                del self._buffer[: len(segment)]
-                self._start += len(segment)
-                if len(self._buffer) < self._most:
-                    self._full.clear()
-                if len(self._buffer) <= _BUFFER_BYTES:
-                    self._room.set()
+                self._shipped(len(segment))
+                self._away = 0
+
+    async def keep(self) -> None:
+        """Write all that is not shipped to the store as one segment, though the gateway is away."""
+        async with self._shipping:
+            segment = bytes(self._buffer)
+            if segment and await self._keep(self._start, segment):
+                self._shipped(len(segment))
+
+    def _shipped(self, size: int) -> None:
+        del self._buffer[:size]
+        self._start += size
+        if len(self._buffer) < self._most:
+            self._full.clear()
+        if len(self._buffer) <= _BUFFER_BYTES:
+            self._room.set()
 
     @property
     def _most(self) -> int:

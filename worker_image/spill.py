@@ -1,7 +1,7 @@
-"""Events in the store while the gateway is away: a few slots, each one object, by requests that came with the order.
+"""Events and log in the store while the gateway is away: a few slots, each one object, by requests given beforehand.
 
 The gateway takes in what it finds there when it judges the attempt, or when later events come: nothing is lost though
-the container ends meanwhile, and what is in a full slot need not be held.
+the container ends meanwhile, and what is in a full slot need not be held. An event tells of each segment of the log.
 """
 
 import asyncio
@@ -52,12 +52,14 @@ class Spill:
     def renewed(self, slots: Slots | None) -> None:
         """Take requests for the same slots that are good for longer."""
         self._requests: tuple[Transfer, ...] = () if slots is None else slots.put
+        self._logs = [] if slots is None else [*slots.logs]
+        self._used = False
         self._old = float("inf") if slots is None else self._clock() + slots.seconds * _AGED
 
     @property
     def aged(self) -> bool:
         """Whether the requests should be renewed."""
-        return self._clock() >= self._old
+        return self._used or self._clock() >= self._old
 
     def acknowledged(self, number: int) -> None:
         """The gateway has all events before this one; when it has all that was written the slots are free again."""
@@ -78,6 +80,19 @@ class Spill:
                         pass
             except (GatewayAway, StoreRefused, TimeoutError):
                 return
+
+    async def keep_log(self, segment: bytes) -> str | None:
+        """Write a segment of the log; gives its key, or None where no request is left or the store is away too."""
+        if not self._logs:
+            return None
+        self._used = True
+        key, request = self._logs.pop(0)  # after a failure too: it may arrive after all
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._put(request, segment)
+        except (GatewayAway, StoreRefused, TimeoutError):
+            return None
+        return key
 
     async def _fill(self, first: int, queue: Sequence[bytes]) -> bool:
         """Write into the current slot; gives whether there is more for the next one."""

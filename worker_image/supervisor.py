@@ -15,7 +15,7 @@ import httpx
 
 from worker_image.container import Container, environment
 from worker_image.driver_process import DRIVER
-from worker_image.gateway_link import AttemptOver, GatewayLink, LinkError, insist
+from worker_image.gateway_link import AttemptOver, GatewayAway, GatewayLink, LinkError, insist
 from worker_image.head import Head
 from worker_image.head_processes import HeadProcesses
 from worker_image.parking import Parking
@@ -98,7 +98,7 @@ async def _one_job(
             return _say(exc, Exit.REFUSED)
         spill = Spill(link.boot, order.spill, partial(put_slot, link))
         reporter = Reporter(link, order.lease, asked.set, spill)
-        container = Container(settings, order, link, reporter, scratch)
+        container = Container(settings, order, link, spill, reporter, scratch)
         flow = Head(container, driver_command, kept) if order.role == "head" else Worker(container)
         code = await _follow(container, flow, asked)
         if container.committed and isinstance(flow, Head) and flow.kept is not None:
@@ -131,7 +131,8 @@ async def _follow(container: Container, flow: Head | Worker, cancelled: asyncio.
             await asyncio.gather(*done)
     except AttemptOver:
         return Exit.DONE
-    except LeaseLost as exc:
+    except (LeaseLost, GatewayAway) as exc:
+        await container.leave_behind()
         return _say(exc, Exit.LEASE_LOST)
     except RayBroken as exc:
         container.log.write(f"worker {container.order.index}: {exc}\n".encode())
@@ -163,7 +164,7 @@ async def _last_words(container: Container, flow: Head | Worker) -> None:
             await container.log.flush()
             await container.reporter.settled()
     except (TimeoutError, LinkError):
-        await container.reporter.spill()  # the gateway has what it could take; the rest it finds in the store
+        await container.leave_behind()
 
 
 def _say(exc: Exception, code: Exit) -> Exit:

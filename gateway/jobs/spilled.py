@@ -1,8 +1,9 @@
-"""Events that containers wrote to the store while no gateway answered: taken in as if they had been sent."""
+"""What containers wrote to the store while no gateway answered: taken in as if it had been sent."""
 
 import asyncio
 import logging
 import re
+import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 SLOTS = 16
 """For the events of a head: 64 MiB, some hundred thousand outcomes."""
 WORKER_SLOTS = 2
+LOG_SLOTS = 16
+"""Segments of a container's log until it is given further requests."""
 _NAME = re.compile(r"(\d{1,6})/(\d{2})")
 _AGAIN = timedelta(seconds=2)
 """Between two tries while the store does not answer."""
@@ -49,12 +52,18 @@ class Spilled:
         """When an attempt's objects were first looked for in vain, and when they are to be looked for again."""
 
     def slots(self, record: JobRecord, attempt: AttemptRecord, index: int) -> Slots | None:
-        """Where a container writes its events while the gateway is away."""
+        """Where a container writes its events while the gateway is away, and its log: new objects at each call."""
         if not self._active:
             return None
         start = _prefix(record, attempt)
         keys = (f"{start}{index}/{number:02d}" for number in range(WORKER_SLOTS if index else SLOTS))
-        return Slots(put=tuple(self._store.presign("PUT", key) for key in keys), seconds=self._url_age)
+        fresh = f"{intake.prefix(record, attempt)}logs/{index}/{secrets.token_hex(8)}-"
+        logs = (f"{fresh}{number:02d}" for number in range(LOG_SLOTS))
+        return Slots(
+            put=tuple(self._store.presign("PUT", key) for key in keys),
+            logs=tuple((key, self._store.presign("PUT", key)) for key in logs),
+            seconds=self._url_age,
+        )
 
     async def rescue(self, record: JobRecord, attempt: AttemptRecord) -> bool:
         """Take in what an attempt that is lost or leaves has written; False: not possible yet, try again later.

@@ -33,7 +33,7 @@ async def test_an_order_has_slots_only_where_the_store_stays_when_the_gateway_go
         given = (await head.order()).json().get("spill")
         assert (given is not None) == direct
         if given is not None:
-            assert len(given["put"]) == 16
+            assert len(given["put"]) == len(given["logs"]) == 16
             assert given["seconds"] == 900
             answer = await head.send(outcome(0))
             assert "spill" not in answer.json()
@@ -42,9 +42,13 @@ async def test_an_order_has_slots_only_where_the_store_stays_when_the_gateway_go
                 json={"boot": BOOT, "first": 1, "events": [], "renew": True},
                 headers=head._shown,
             )
-            assert [one["url"].partition("?")[0] for one in answer.json()["spill"]["put"]] == [
+            again = answer.json()["spill"]
+            assert [one["url"].partition("?")[0] for one in again["put"]] == [
                 one["url"].partition("?")[0] for one in given["put"]
             ]
+            keys = {key for key, _ in given["logs"] + again["logs"]}
+            assert len(keys) == 32, "a segment is never written over another"
+            assert all(key.startswith(f"tenants/default/jobs/{job}/attempts/1/logs/0/") for key in keys)
         await gateway.http.post(f"/v1/jobs/{job}/cancel", json={})
         await gateway.ended(job)
         await gateway.close()
@@ -66,6 +70,22 @@ async def test_a_lost_head_leaves_what_it_has_spilled_before_the_verdict(deploy)
     assert kinds.index("statefinishing") > max(at for at, kind in enumerate(kinds) if kind == "outcome")
     assert (await gateway.view(job))["progress"]["done"] == 3
     assert [item.key async for item in gateway.store.list(f"tenants/default/jobs/{job}/attempts/1/spill/")] == []
+
+
+async def test_a_lost_head_leaves_the_log_that_it_has_kept(deploy):
+    gateway = deploy(direct=True)
+    job = await gateway.submit(limits={"retries": 0})
+    head = await gateway.head(job)
+    key, request = (await head.order()).json()["spill"]["logs"][0]
+    await head.send(outcome(0))
+    await gateway.store.put(key, body(b"the last line\n"))
+    told = {"type": "log", "time": TIME, "index": 0, "key": key, "start": 0, "size": 14}
+    await spill(gateway, job, 0, 1, told)
+    gateway.launcher.end(head.attempt)
+    assert (await gateway.ended(job))["reason"] == "head_lost"
+    assert (await gateway.http.get(f"/v1/jobs/{job}/logs")).text == "the last line\n"
+    assert request["method"] == "PUT"
+    await gateway.close()
 
 
 async def test_what_comes_after_the_verdict_is_taken_in_before_the_attempt_leaves(deploy):

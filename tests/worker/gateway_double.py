@@ -57,7 +57,7 @@ class GatewayDouble:
         self.cancel = self.over = False
         self.batches = Counter()
         self.ray_token = "r" * 64
-        self.node_secret = None
+        self.node_secret = self.spill = None
         self._server = None
         self.port = 0
         self.start()
@@ -163,6 +163,7 @@ class GatewayDouble:
             cluster=self.cluster,
             ray_token=self.ray_token,
             node_secret=self.node_secret,
+            spill=self.spill,
             trust_scope={"tenant": "t", "project": "p"},
             definition=None if index else JobDefinition.model_validate({**DEFINITION, "warm": self.warm}),
             blobs={} if index else {sha: {"method": "GET", "url": f"{self.url}/store/{sha}"} for sha in self.blobs},
@@ -201,14 +202,17 @@ class GatewayDouble:
 
     def _post_objects(self, body, query, bearer):
         names = ObjectsRequest.model_validate_json(body).put
-        put = [(n, {"method": "PUT", "url": f"{self.url}/store/{n}", "headers": {"X-Signed": "yes"}}) for n in names]
-        return 200, json.dumps({"put": put}).encode()
+        return 200, json.dumps({"put": [(name, self.signed(name)) for name in names]}).encode()
 
     def _post_commit(self, body, query, bearer):
         with self.heads:
             self.manifest = Manifest.model_validate_json(body)
             self.heads.notify_all()
         return 200, b"{}"
+
+    def signed(self, key):
+        """A request that writes an object here."""
+        return {"method": "PUT", "url": f"{self.url}/store/{key}", "headers": {"X-Signed": "yes"}}
 
     def phases(self, index=0):
         return [event.phase for event in self.events if event.type == "attempt" and event.index == index]

@@ -1,10 +1,17 @@
 """A container's log: nothing is lost or doubled, segments end where lines do and grow with the log."""
 
+import asyncio
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from worker_image.gateway_link import GatewayAway
 from worker_image.logs import LARGEST_BYTES, SEGMENT_BYTES, ContainerLog
+
+
+async def nowhere(start, segment):
+    return False
 
 
 def kept():
@@ -14,7 +21,7 @@ def kept():
         assert start == sum(map(len, shipped))
         shipped.append(segment)
 
-    return ContainerLog(ship), shipped
+    return ContainerLog(ship, nowhere), shipped
 
 
 async def test_a_full_segment_ends_with_a_line_and_the_last_one_anywhere():
@@ -50,7 +57,7 @@ async def test_a_loud_container_has_large_segments_and_few():
     async def ship(start, segment):
         sizes.append(len(segment))
 
-    log = ContainerLog(ship)
+    log = ContainerLog(ship, nowhere)
     block = (b"x" * 1023 + b"\n") * 4096
     for _ in range(100):
         log.write(block)
@@ -71,7 +78,7 @@ async def test_what_could_not_be_shipped_is_shipped_later(writes, faults):
         assert start == sum(map(len, shipped))
         shipped.append(segment)
 
-    log = ContainerLog(ship)
+    log = ContainerLog(ship, nowhere)
     for data in writes:
         log.write(data)
         try:
@@ -81,3 +88,46 @@ async def test_what_could_not_be_shipped_is_shipped_later(writes, faults):
     left[0] = 0
     await log.flush()
     assert b"".join(shipped) == b"".join(writes)
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """A second is a turn of the loop."""
+    sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda _: sleep(0))
+    return sleep
+
+
+@pytest.mark.parametrize("requests", [16, 2])
+async def test_while_the_gateway_is_away_the_log_is_kept_more_and_more_seldom_and_goes_on_afterwards(fast, requests):
+    tries, pieces, written = [], [], b""
+    back = asyncio.Event()
+
+    async def ship(start, segment):
+        tries.append(start)
+        if not back.is_set():
+            raise GatewayAway("refused")
+        pieces.append((start, segment))
+
+    async def keep(start, segment):
+        if len(kept) == requests:
+            return False
+        kept[len(tries)] = len(segment)
+        pieces.append((start, segment))
+        return True
+
+    kept = {}
+    log = ContainerLog(ship, keep)
+    running = asyncio.create_task(log.run())
+    while len(tries) < 70:
+        written += b"another line\n"
+        log.write(b"another line\n")
+        log._full.set()  # nothing is waited for
+        await fast(0)
+    assert list(kept) == [1, 2, 4, 8, 16, 32, 64][:requests]
+    back.set()
+    while sum(len(segment) for _, segment in pieces) < len(written):
+        await fast(0.01)
+    running.cancel()
+    assert [start for start, _ in pieces] == [sum(len(one) for _, one in pieces[:n]) for n in range(len(pieces))]
+    assert b"".join(segment for _, segment in pieces) == written

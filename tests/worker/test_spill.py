@@ -15,8 +15,10 @@ from worker_image.spill import Spill
 from worker_image.transfers import StoreRefused
 
 
-def slots(count, seconds=900):
-    return Slots(put=tuple({"method": "PUT", "url": f"http://store/{n}"} for n in range(count)), seconds=seconds)
+def slots(count, seconds=900, logs=()):
+    requests = tuple({"method": "PUT", "url": f"http://store/{n}"} for n in range(count))
+    placed = tuple((f"logs/{key}", {"method": "PUT", "url": f"http://store/{key}"}) for key in logs)
+    return Slots(put=requests, logs=placed, seconds=seconds)
 
 
 class Store:
@@ -134,10 +136,27 @@ async def test_requests_are_renewed_when_a_third_of_their_time_has_passed():
     assert not Spill("b", None, Store().put, clock=lambda: 1e9).aged
 
 
+async def test_a_segment_of_the_log_is_written_by_one_request_and_then_new_ones_are_asked_for():
+    store = Store()
+    spill = Spill("b", slots(0, logs="xyz"), store.put)
+    assert not spill.aged
+    assert await spill.keep_log(b"one") == "logs/x"
+    assert spill.aged
+    store.faults = [StoreRefused("too late")]
+    assert await spill.keep_log(b"two") is None
+    assert await spill.keep_log(b"two") == "logs/z", "what was refused may have arrived all the same"
+    assert await spill.keep_log(b"three") is None
+    assert store.objects == {"x": b"one", "z": b"two"}
+    spill.renewed(slots(0, logs="a"))
+    assert not spill.aged
+    assert await spill.keep_log(b"three") == "logs/a"
+
+
 async def test_without_slots_nothing_is_written():
     store = Store()
     spill = Spill("b", None, store.put)
     await spill.keep(0, deque([event(0)]))
+    assert await spill.keep_log(b"line") is None
     assert (store.puts, spill.safe) == (0, 0)
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 
+from flaregate_wire.attempts import EventBatch, Slots
 from tests.worker.conftest import descendants_of, until
 from tests.worker.gateway_double import BOOTSTRAP
 
@@ -115,6 +116,30 @@ def test_one_lease_without_an_answer_ends_everything(gateway_double, container):
         assert 1.5 < time.monotonic() - gone < 5
         assert descendants_of(process.pid) == []
         double.start()
+
+
+def test_who_has_lost_its_gateway_leaves_its_log_in_the_store(gateway_double, container, tmp_path):
+    double, store = gateway_double(lease=2.0), gateway_double()
+    logs = [(key, store.signed(key)) for key in ("a", "b", "c", "d")]
+    double.spill = Slots(put=[store.signed("events")], logs=logs, seconds=900)
+    gone = tmp_path / "gone"
+    driver = f"""
+print("before", flush=True)
+while not os.path.exists({str(gone)!r}):
+    time.sleep(0.01)
+print("after", flush=True)
+time.sleep(600)
+"""
+    with container(double, driver=driver) as process:
+        until(double.log)
+        double.go_away()
+        gone.touch()
+        assert process.wait(10) == 3
+    double.objects |= store.objects
+    batches = [EventBatch.model_validate_json(line) for line in store.objects["events"].splitlines()]
+    had = double.next["token-canary-0"] - batches[0].first
+    double.events += [event for batch in batches for event in batch.events][had:]
+    assert double.log() == "before\nafter\n"
 
 
 def test_the_lease_is_renewed_while_nothing_happens(gateway_double, container):
