@@ -1,5 +1,6 @@
 """kill -9 of gateway, head and worker during a job; cancel in each state. Real processes, real Ray."""
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -33,10 +34,9 @@ class _Slow(ClassifierMixin, BaseEstimator):
         return np.repeat(self.classes_[0], len(X))
 
 
-def submit(client, count=12, **options):
-    slow = type("Slow", (_Slow,), dict(_Slow.__dict__))
+def submit(client, count=12, slow=None, **options):
     pipe = fg.Pipeline("slow")
-    pipe.node("slow", slow())
+    pipe.node("slow", slow or type("Slow", (_Slow,), dict(_Slow.__dict__))())
     X, y = load_iris(return_X_y=True)
     more = {"workers": 1, "cpus": 1, "timeout": 120, "cv": 2, "refit": False, **options}
     return client.submit(pipe, X=X, y=y, axes={"slow__number": list(range(count))}, **more)
@@ -150,14 +150,43 @@ def test_a_retry_after_a_killed_head_computes_only_what_had_not_ended(own_gatewa
     assert len(list(marks.glob("*-begun-*"))) <= 40 + running
 
 
-def test_a_killed_worker_is_replaced_by_another_that_takes_its_part(own_gateway):
+class _UntilEnough(_Slow):
+    """Tells whose process has fitted, and is slow until that is enough."""
+
+    def __init__(self, number=0, folder=""):
+        super().__init__(0.5, number)
+        self.folder = folder
+
+    def fit(self, X, y):
+        self.seconds = 0 if Path(self.folder, "enough").exists() else 0.5
+        super().fit(X, y)
+        Path(self.folder, str(os.getpid())).touch()
+        return self
+
+
+def until_enough(tmp_path):
+    """The estimator, and its folder."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    return type("UntilEnough", (_UntilEnough,), dict(_UntilEnough.__dict__))(folder=str(marks)), marks
+
+
+def test_a_killed_worker_is_replaced_by_another_that_takes_its_part(own_gateway, tmp_path):
+    slow, marks = until_enough(tmp_path)
+
+    def fitted_by(index):
+        processes = supervisor(job.id, index).children(recursive=True)
+        return {str(process.pid) for process in processes} & {mark.name for mark in marks.iterdir()}
+
     with own_gateway.client() as client:
-        job = submit(client, count=40)
+        job = submit(client, 300, slow)
         until(lambda: "joined" in job.view().timeline, 60)
         first_outcome(job)
         supervisor(job.id, 1).kill()
         until(lambda: supervisor(job.id, 2) is not None, 10)
-        assert_all_is_well(job, count=40)
+        until(lambda: fitted_by(2), 60)
+        (marks / "enough").touch()
+        assert_all_is_well(job, count=300)
         told = [(event.phase, event.index) for event in job.events() if isinstance(event, AttemptEvent)]
         order = [("joined", 1), ("lost", 1), ("launched", 2), ("joined", 2), ("committed", 0)]
         assert [one for one in told if one in order] == order
@@ -165,20 +194,24 @@ def test_a_killed_worker_is_replaced_by_another_that_takes_its_part(own_gateway)
         assert [host for host in job.result().stats.hosts if host.startswith(second)], job.result().stats.hosts
 
 
-def test_workers_that_are_killed_again_and_again_do_not_keep_a_job_from_its_end(own_gateway):
+def test_workers_that_are_killed_again_and_again_do_not_keep_a_job_from_its_end(own_gateway, tmp_path):
+    slow, marks = until_enough(tmp_path)
     with own_gateway.client() as client:
-        job = submit(client, count=24)
+        job = submit(client, 300, slow)
         first_outcome(job)
-        killed = set()
+        killed, end = set(), time.monotonic() + 60
         while not job.view().state.terminal:
             for index in range(1, 5):
                 worker = supervisor(job.id, index)
                 if worker is not None and index not in killed:
                     killed.add(index)
                     worker.send_signal(signal.SIGTERM if index == 2 else signal.SIGKILL)
+                    end = time.monotonic() + (60 if index < 3 else 5)  # in which another one may come, or must not
+            if time.monotonic() > end:
+                (marks / "enough").touch()
             time.sleep(0.2)
         assert killed == {1, 2, 3}, "as many replacements as there is a bound for"
-        assert_all_is_well(job, count=24)
+        assert_all_is_well(job, count=300)
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.LAUNCHING, State.RUNNING])
