@@ -65,6 +65,7 @@ async def fetch_references(
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     return {address: tuple(next(files) for _ in each) for address, each in references.items()}
 
 

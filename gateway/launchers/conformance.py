@@ -149,8 +149,7 @@ class LauncherConformance:
     async def test_stop_asks_and_is_repeatable(self, platform: Platform) -> None:
         launcher = platform.launcher(SLEEPS)
         handle = await launcher.launch(order(platform))
-        await launcher.stop(handle)
-        await gone(platform, launcher, handle)
+        await stopped(platform, launcher, handle)
         await launcher.stop(handle)
         await launcher.stop(handle, force=True)
 
@@ -165,8 +164,7 @@ class LauncherConformance:
     async def test_a_restarted_gateway_stops_what_it_did_not_start(self, platform: Platform) -> None:
         handle = await platform.launcher(SLEEPS).launch(order(platform))
         restarted = platform.launcher(SLEEPS)
-        await restarted.stop(handle)
-        await gone(platform, restarted, handle)
+        await stopped(platform, restarted, handle)
 
     async def test_what_was_never_launched_is_gone_and_stopping_it_is_a_success(self, platform: Platform) -> None:
         launcher = platform.launcher(SLEEPS)
@@ -235,6 +233,15 @@ async def gone(platform: Platform, launcher: Launcher, handle: Handle) -> Sighti
         while not (seen := await sighting(launcher, handle)).gone:
             await asyncio.sleep(0.05)
     return seen
+
+
+async def stopped(platform: Platform, launcher: Launcher, handle: Handle) -> None:
+    """Ask a run to end until it has: a container that is only just beginning may not hear the first time."""
+    async with patience(platform):
+        await launcher.stop(handle)
+        while not (await sighting(launcher, handle)).gone:
+            await asyncio.sleep(0.5)
+            await launcher.stop(handle)
 
 
 async def running(platform: Platform, launcher: Launcher, handle: Handle) -> Sighting:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 import docker
@@ -42,6 +43,8 @@ _PIDS = 4096
 _CREATED = "created"
 _RUNNING = frozenset({"running", "paused", "restarting", "removing", "stopping"})
 _ENDED = frozenset({"exited", "dead", "stopped"})
+_MAKING, _LOOK = 20.0, 0.1
+"""Seconds that another launch may take to make a container whose name it has taken, and between two looks."""
 _KILLED, _SIGNALLED = 137, 128
 _CONFLICT = 409
 _NOT_RUNNING = ("not running", "can only kill running")
@@ -179,7 +182,6 @@ class ContainerLauncher:
             certificates = {str(settings.ca_bundle): {"bind": "/etc/flaregate/ca.pem", "mode": "ro"}}
             environment["SSL_CERT_FILE"] = "/etc/flaregate/ca.pem"
         options: dict[str, Any] = {
-            "name": name,
             "entrypoint": list(settings.command) if settings.command else None,
             "environment": environment,
             "labels": self._labels(order.attempt) | {INDEX: str(index)},
@@ -199,12 +201,7 @@ class ContainerLauncher:
             "init": True,  # a first process gets no signal before it says what to do then; this one passes it on
             "detach": True,
         }
-        try:
-            container = self._docker.containers.create(settings.image, **options)
-        except APIError as exc:
-            if not _taken(exc):
-                raise
-            container = self._docker.containers.get(name)
+        container = self._made(name, options)
         if container.status == _CREATED:
             try:
                 container.start()
@@ -212,6 +209,22 @@ class ContainerLauncher:
                 container.reload()
                 if container.status == _CREATED:
                     raise  # and if not, it has been started meanwhile: Podman calls that an improper state
+
+    def _made(self, name: str, options: Mapping[str, Any]) -> Any:
+        """The container of this name. Podman takes a name some time before it shows what is being made under it."""
+        patient = monotonic() + _MAKING
+        while True:
+            try:
+                return self._docker.containers.create(self._settings.image, name=name, **options)
+            except APIError as exc:
+                if not _taken(exc):
+                    raise
+            try:
+                return self._docker.containers.get(name)
+            except NotFound:
+                if monotonic() > patient:
+                    raise
+                sleep(_LOOK)
 
     def _labels(self, attempt: str) -> dict[str, str]:
         return {GATEWAY: self._settings.gateway, ATTEMPT: attempt}

@@ -7,7 +7,7 @@ import warnings
 from dataclasses import replace
 
 import pytest
-from docker.models.containers import Container
+from docker.models.containers import Container, ContainerCollection
 
 from gateway.launchers.base import ImageRefused, LaunchFailed
 from gateway.launchers.conformance import HEAD_ENDS, SLEEPS, LauncherConformance, gone, order, running
@@ -74,6 +74,21 @@ class TestContainer(LauncherConformance):
         monkeypatch.setattr(Container, "start", second)
         launcher = platform.launcher(SLEEPS)
         await running(platform, launcher, await launcher.launch(order(platform)))
+
+    async def test_a_name_that_is_taken_before_its_container_is_shown_is_waited_for(self, platform, monkeypatch):
+        create, taken = ContainerCollection.create, []
+
+        def in_use(containers, *given, **options):
+            if options["name"] not in taken:
+                taken.append(options["name"])
+                raise refusal(500, "creating container storage: that name is already in use")
+            return create(containers, *given, **options)
+
+        monkeypatch.setattr(ContainerCollection, "create", in_use)
+        launcher = platform.launcher(SLEEPS)
+        seen = await running(platform, launcher, await launcher.launch(order(platform)))
+        assert [one.index for one in seen.instances] == [0, 1]
+        assert len(taken) == 2
 
     async def test_a_container_that_was_created_and_not_started_is_started_by_the_next_launch(
         self, platform, monkeypatch

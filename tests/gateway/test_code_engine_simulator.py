@@ -225,12 +225,12 @@ def test_a_finished_run_is_forgotten_after_a_week_and_not_before(api, simulator,
 @pytest.mark.parametrize("simulator", [{"pace": Pace(pull=0.6)}], indirect=True)
 def test_the_image_is_pulled_at_the_users_cost_and_waiting_is_not(api, simulator, door):
     simulator.program("pass")
-    door.post("/faults", json={"late": {"1": 0.5}})
+    door.post("/faults", json={"late": {"1": 3}})
     create(api, scale_array_spec="0-1", scale_cpu_limit="2", scale_memory_limit="8G")
     ended(api, 1)
     ended(api, 0)
     bill = door.get("/bill").json()
-    assert 2 * 2 * 0.6 < bill["vcpu_seconds"] < 2 * 2 * 0.6 + 2 * 0.9
+    assert 2 * 2 * 0.6 < bill["vcpu_seconds"] < 2 * 2 * 0.6 + 2 * 2.9
     assert bill["gb_seconds"] == pytest.approx(4 * bill["vcpu_seconds"])
 
 

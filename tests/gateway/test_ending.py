@@ -69,26 +69,31 @@ async def test_streams_and_long_polls_end_at_once_and_go_on_at_the_next_gateway(
         key = await head.write("logs/0/000000", b"one\ntwo")
         await head.send(outcome(0), log(0, key, 0, 7))
 
-        async def asked(path, **params):
-            return await client.get(f"/v1/jobs/{job}{path}", params=params, timeout=20)
+        read = {"/events": b"", "/results": b"", "/logs": b""}
+
+        async def stream(path, **params):
+            async with client.stream("GET", f"/v1/jobs/{job}{path}", params=params, timeout=20) as answer:
+                async for piece in answer.aiter_raw():
+                    read[path] += piece
+                return answer
 
         waiting = [
-            asyncio.create_task(asked("/events")),
-            asyncio.create_task(asked("/results")),
-            asyncio.create_task(asked("/logs", follow=True)),
-            asyncio.create_task(asked("", wait=15, until="done")),
+            asyncio.create_task(stream("/events")),
+            asyncio.create_task(stream("/results")),
+            asyncio.create_task(stream("/logs", follow=True)),
+            asyncio.create_task(client.get(f"/v1/jobs/{job}", params={"wait": 15, "until": "done"}, timeout=20)),
             asyncio.create_task(worker.rendezvous(wait=15, until="done")),
         ]
-        await until(lambda: gateway.service.feed.jobs)
-        await asyncio.sleep(0.2)
-        gateway.service.feed.close()
-        async with asyncio.timeout(2):
-            events, results, text, view, rendezvous = await asyncio.gather(*waiting)
-    assert b"event: outcome" in events.content
-    assert b"event: end" not in events.content
-    assert results.text.count("\n") == 1
-    assert text.content == b"one\ntwo"
-    assert text.headers["flaregate-log-complete"] == "false", "so that the reader asks for more"
+        feed = gateway.service.feed
+        await until(lambda: b"event: outcome" in read["/events"] and read["/results"] and read["/logs"])
+        await until(lambda: feed._channels[job].readers == len(waiting))
+        feed.close()
+        async with asyncio.timeout(10):
+            _, _, logs, view, rendezvous = await asyncio.gather(*waiting)
+    assert b"event: end" not in read["/events"]
+    assert read["/results"].count(b"\n") == 1
+    assert read["/logs"] == b"one\ntwo"
+    assert logs.headers["flaregate-log-complete"] == "false", "so that the reader asks for more"
     assert view.json()["state"] == "running"
     assert rendezvous.json()["done"] is False
 

@@ -122,7 +122,7 @@ async def test_a_reader_gets_an_event_while_the_job_runs(deploy):
                 seen += await anext(pieces)
             await head.send(outcome(0))
             while b"event: outcome" not in seen:
-                seen += await asyncio.wait_for(anext(pieces), 2)
+                seen += await asyncio.wait_for(anext(pieces), 10)
         await head.commit()
         await gateway.ended(job)
 

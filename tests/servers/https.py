@@ -2,6 +2,7 @@
 
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +28,8 @@ class Page:
     """After how many bytes the next answers are cut off."""
     etags: list[str] = field(default_factory=list)
     """Of the next answers, before `etag`."""
+    before: Callable[[], object] = bool
+    """What is done before an answer."""
 
 
 class Web:
@@ -79,6 +82,7 @@ class Handler(BaseHTTPRequestHandler):
         web = self.server.web
         web.asked.append((self.path, dict(self.headers)))
         page = web.pages.get(self.path, Page(status=404))
+        page.before()
         partial = page.status == 200 and page.ranges and "Range" in self.headers
         begin, end = self._range(page) if partial else (0, len(page.data))
         body = page.data[begin:end]

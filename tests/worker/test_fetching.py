@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import threading
 from pathlib import Path
 
 import httpx
@@ -143,8 +144,12 @@ async def test_a_signed_request_goes_as_it_is(web, tmp_path):
 
 
 async def test_the_first_fault_ends_the_others(web, fetch):
-    web.pages["/a.csv"] = Page(ROWS, etag='"other"')
-    web.pages["/b.csv"] = Page(status=503)
-    async with asyncio.timeout(5):
-        with pytest.raises(StageInFailed, match="changed"):
-            await fetch(read_of(web), read_of(web, "/b.csv"), patience=60)
+    asked, ended = threading.Event(), threading.Event()
+    web.pages["/a.csv"] = Page(ROWS, etag='"other"', before=asked.wait)
+    web.pages["/b.csv"] = Page(ROWS, before=lambda: (asked.set(), ended.wait()))
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(StageInFailed, match="changed"):
+                await fetch(read_of(web), read_of(web, "/b.csv"), patience=60)
+    finally:
+        ended.set()

@@ -45,7 +45,7 @@ def test_a_worker_that_comes_after_the_end_is_gone_at_once_and_starts_no_ray(gat
     begun = time.monotonic()
     with container(double, 1, ray="raise SystemExit(9)") as worker:
         assert worker.wait(10) == 0
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10, "it would wait for 25 seconds for a head"
     assert "joined" not in double.phases(1)
 
 
