@@ -1,7 +1,6 @@
 """The Ray Job API, which users would take instead: a cluster by `ray start`, jobs by `ray job submit`."""
 
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from benchmarks import harness
 from benchmarks.cold_start import trivial
 from benchmarks.harness import Claim, Row, timed
 from benchmarks.platforms import gateway
+from tests.servers.processes import free_ports
 
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 TRIVIAL = """
@@ -32,7 +32,7 @@ for _ in range(int(sys.argv[1])):
     time.sleep(float(sys.argv[2]))
 """
 TAIL = """
-import asyncio, sys, time
+import asyncio, contextlib, sys, time
 from ray.job_submission import JobSubmissionClient
 client = JobSubmissionClient(sys.argv[1])
 async def tail(entrypoint):
@@ -40,7 +40,7 @@ async def tail(entrypoint):
     async for piece in client.tail_job_logs(client.submit_job(entrypoint=entrypoint)):
         *lines, rest = (rest + piece).split("\\n")
         for line in lines:
-            with __import__("contextlib").suppress(ValueError):
+            with contextlib.suppress(ValueError):
                 print(start, float(line), time.time(), flush=True)
 asyncio.run(tail(sys.argv[2]))
 """
@@ -56,7 +56,7 @@ ABOUT = (
 def cluster(script: str) -> Iterator[tuple[str, str, float]]:
     """The dashboard's URL, a file of the script, and the seconds of `ray start`; every process of it is ended."""
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        port, dashboard, file = _free(), _free(), Path(folder, "script.py")
+        (port, dashboard), file = free_ports(2), Path(folder, "script.py")
         file.write_text(script)
         options = [f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={folder}", "--num-cpus=2"]
         command = [*RAY, "start", "--head", "--include-dashboard=true", "--disable-usage-stats", *options]
@@ -110,12 +110,6 @@ def _cold() -> Row:
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "RAY_AUTH_MODE": "disabled"}
-
-
-def _free() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def _end(session: int, folder: str) -> None:

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from flaregate.cli import words
 from flaregate_wire.events import OutcomeEvent
-from flaregate_wire.jobs import JobView
+from flaregate_wire.jobs import JobView, Stats
 
 TIMELINE = (
     ("queued", "queued"),
@@ -35,12 +35,19 @@ def lines(job: JobView, best: OutcomeEvent | None) -> Iterator[str]:
     used = f"{job.usage.vcpu_seconds:.1f} vCPU-seconds, {job.usage.gib_seconds:.1f} GiB-seconds"
     yield f"used      {used} ({size}); cost {job.usage.cost}"
     if job.result is not None:
-        fits = ", ".join(f"{node} {count}" for node, count in job.result.stats.fits.items())
-        hosts = len(job.result.stats.hosts)
-        yield f"counted   {job.result.stats.tasks} tasks on {hosts} node{'' if hosts == 1 else 's'}; fits: {fits}"
+        yield f"counted   {'; '.join(_counted(job.result.stats))}"
     if job.expires is not None:
         yield f"kept      until {job.expires:%Y-%m-%d %H:%M:%S} UTC"
     yield from _end(job)
+
+
+def _counted(stats: Stats) -> Iterator[str]:
+    hosts = len(stats.hosts)
+    yield f"{stats.tasks} tasks on {hosts} node{'' if hosts == 1 else 's'}"
+    if stats.cached:
+        yield f"{stats.cached} from the cache"
+    if stats.fits:
+        yield f"fits: {', '.join(f'{node} {count}' for node, count in stats.fits.items())}"
 
 
 def _end(job: JobView) -> Iterator[str]:

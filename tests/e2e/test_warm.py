@@ -80,6 +80,8 @@ def test_consecutive_jobs_share_a_head_and_time_between_them_is_not_billed(home)
         np.testing.assert_allclose(means(second.result()), [expected[0], expected[2]], rtol=1e-12)
         assert head(home, second) == pid
         assert rays(pid) == [], "jobs as small as these need no Ray"
+        timeline = second.view().timeline
+        assert (timeline["booted"] - timeline["launched"]).total_seconds() < 1.0
         assert list(second.logs()) == []
         model = second.result().best.pipeline()
         assert model.score(X, Y) > 0.9

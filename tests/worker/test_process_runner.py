@@ -222,7 +222,7 @@ def test_at_most_as_many_tasks_run_as_there_are_slots_and_a_large_one_takes_its_
     ]
     begin = time.monotonic()
     assert all(done.loss is None for done in ran(runner, *tasks))
-    assert time.monotonic() - begin >= 1.15
+    assert 1.15 <= time.monotonic() - begin < 2.5
 
 
 def test_workers_stay_and_draw_their_own_numbers_with_one_thread_each(runner, tmp_path):
